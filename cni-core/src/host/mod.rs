@@ -1,0 +1,41 @@
+//! The kernel, one small trait per facility. Own value types only: no rust-netlink, nix or tokio type is visible.
+
+use std::sync::Arc;
+
+pub mod firewall;
+pub mod lock;
+pub mod netlink;
+pub mod netns;
+pub mod sysctl;
+
+pub use firewall::Firewall;
+pub use lock::HostLock;
+pub use netlink::{Netlink, NetlinkExt};
+pub use netns::{NamespaceOpener, NetnsPath};
+pub use sysctl::Sysctl;
+
+/// The host's side of the kernel. A plain struct of trait objects: a test replaces one field.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// Links, addresses, routes and neighbours of the host's namespace.
+    pub netlink: Arc<dyn Netlink>,
+    /// nftables of the host's namespace.
+    pub firewall: Arc<dyn Firewall>,
+    /// Kernel parameters of the host's namespace.
+    pub sysctl: Arc<dyn Sysctl>,
+    /// Serialises the few things that concurrent plugin processes cannot do by exclusive creation.
+    pub lock: Arc<dyn HostLock>,
+    /// Opens containers' namespaces.
+    pub namespaces: Arc<dyn NamespaceOpener>,
+}
+
+/// A container's side of the kernel: handles that are bound to its namespace wherever they are used.
+#[derive(Debug, Clone)]
+pub struct Sandbox {
+    /// The namespace as the runtime named it.
+    pub path: NetnsPath,
+    /// Links, addresses and routes of the namespace.
+    pub netlink: Arc<dyn Netlink>,
+    /// Kernel parameters of the namespace.
+    pub sysctl: Arc<dyn Sysctl>,
+}

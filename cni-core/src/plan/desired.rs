@@ -1,0 +1,157 @@
+//! What must exist, as plain values.
+
+use crate::host::firewall::{Element, Table, TableSpec};
+use crate::host::netlink::{Address, MacAddr, NewLinkKind, PortSettings, Route, Vlan};
+
+use super::Place;
+
+/// What must exist for one attachment, in the order in which it has to be made.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Desired {
+    /// The declarations.
+    pub items: Vec<Declared>,
+}
+
+/// One declaration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Declared {
+    /// Whose namespace.
+    pub place: Place,
+    /// Whose it is.
+    pub owner: Owner,
+    /// What.
+    pub object: Object,
+}
+
+/// Whose an object is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Owner {
+    /// Made for one attachment: ADD creates it exclusively, DEL removes it.
+    Attachment,
+    /// Shared by attachments: ADD makes it when it is missing and mends it when it drifted; DEL leaves it.
+    Shared,
+}
+
+/// An object of the kernel, and how it must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Object {
+    /// A link.
+    Link(LinkSpec),
+    /// The settings of a bridge port.
+    Port {
+        /// Name of the port's link.
+        link: String,
+        /// Settings (`forwarding` is not compared).
+        settings: PortSettings,
+    },
+    /// Exactly these VLANs on a port, or on the bridge itself.
+    Vlans {
+        /// Name of the link.
+        link: String,
+        /// On the bridge device itself rather than on a port.
+        on_bridge: bool,
+        /// The VLANs.
+        vlans: Vec<Vlan>,
+        /// Others are left alone rather than removed.
+        keep_others: bool,
+    },
+    /// An address.
+    Address(Address),
+    /// An address that must not be there (a gateway that another one replaces).
+    NoAddress(Address),
+    /// A route.
+    Route(Route),
+    /// A route that must not be there.
+    NoRoute(Route),
+    /// A kernel parameter.
+    Sysctl {
+        /// Path below `/proc/sys`.
+        key: String,
+        /// Value.
+        value: String,
+    },
+    /// An nftables table with its sets, chains and rules; it may hold more sets and chains than these.
+    Table(TableSpec),
+    /// An element of a set or map.
+    Element {
+        /// Its table.
+        table: Table,
+        /// Its set or map.
+        set: String,
+        /// The element.
+        element: Element,
+    },
+}
+
+/// A link, and how it must be. `None` leaves a property to whatever it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LinkSpec {
+    /// Name.
+    pub name: String,
+    /// How it is created when missing; `None` for a link that another one's creation brings (a veth's peer).
+    pub create: Option<NewLinkKind>,
+    /// MTU in bytes.
+    pub mtu: Option<u32>,
+    /// Hardware address that it must have.
+    pub mac: Option<MacAddr>,
+    /// Hardware address that it is created with; what it has later is not compared.
+    pub initial_mac: Option<MacAddr>,
+    /// The bridge it must be a port of, by name.
+    pub master: Option<String>,
+    /// Whether it must be up.
+    pub up: bool,
+    /// Promiscuous mode.
+    pub promiscuous: Option<bool>,
+    /// Alias. Compared, but not set by ADD's plan where the owner is the attachment: sealing sets it.
+    pub alias: Option<String>,
+    /// Announce its IPv4 addresses when it comes up or its hardware address is set.
+    pub arp_notify: bool,
+    /// Whether the kernel gives it an IPv6 link-local address when it is created.
+    pub ipv6_link_local: bool,
+}
+
+impl LinkSpec {
+    /// A link that must be there and up, with nothing else asked of it.
+    pub fn new(name: impl Into<String>, create: Option<NewLinkKind>) -> Self {
+        Self {
+            name: name.into(),
+            create,
+            mtu: None,
+            mac: None,
+            initial_mac: None,
+            master: None,
+            up: true,
+            promiscuous: None,
+            alias: None,
+            arp_notify: false,
+            ipv6_link_local: true,
+        }
+    }
+}
+
+impl Desired {
+    /// Nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Declares an object of the attachment.
+    pub fn own(&mut self, place: Place, object: Object) {
+        self.items.push(Declared {
+            place,
+            owner: Owner::Attachment,
+            object,
+        });
+    }
+
+    /// Declares an object that attachments share.
+    pub fn share(&mut self, place: Place, object: Object) {
+        self.items.push(Declared {
+            place,
+            owner: Owner::Shared,
+            object,
+        });
+    }
+}

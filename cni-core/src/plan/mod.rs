@@ -1,0 +1,16 @@
+//! Declare, diff, apply: the engine that every backend is built on.
+//!
+//! A backend declares ([`Desired`]) what must exist; [`observe`] reads what does; [`diff`] is a pure function of the
+//! two; [`apply`] is the only writer, keeps a journal and unwinds.
+
+mod apply;
+mod change;
+mod desired;
+mod diff;
+mod observe;
+
+pub use apply::{Handles, Journal, apply, remove};
+pub use change::{Change, Place, Plan, Step};
+pub use desired::{Declared, Desired, LinkSpec, Object, Owner};
+pub use diff::diff;
+pub use observe::{Observed, PlaceState, Scope, observe};
