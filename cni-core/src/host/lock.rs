@@ -4,10 +4,12 @@
 //! leaves no file, cannot go stale, and two namespaces never contend.
 
 use std::fmt;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
-use crate::error::Result;
+use crate::cancel::Cancel;
+use crate::error::{Error, ErrorKind, Result};
 
 /// Keeps a lock for as long as it lives.
 pub trait Guard: Send + Sync + fmt::Debug {}
@@ -21,4 +23,25 @@ pub trait HostLock: Send + Sync + fmt::Debug {
     /// Taken, or not, before a shared object is removed. `None` when another process holds the lock: then the object
     /// is in use, and stays. The caller must have dropped its own shared guard.
     async fn try_exclusive(&self) -> Result<Option<Box<dyn Guard>>>;
+
+    /// Taken by an ADD that has to make or mend a shared object, which happens once in a node's life: until it ends no
+    /// other ADD can rely on what it made, so that a failure can take all of it back. Waits for the others.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TryAgain`] when cancelled, or after ten seconds.
+    async fn exclusive(&self, cancel: &Cancel) -> Result<Box<dyn Guard>> {
+        let start = Instant::now();
+        loop {
+            if let Some(guard) = self.try_exclusive().await? {
+                return Ok(guard);
+            }
+            cancel.check("taking the exclusive lock of the network namespace")?;
+            if start.elapsed() > Duration::from_secs(10) {
+                let message = "other plugin processes have held the lock of the network namespace for ten seconds";
+                return Err(Error::new(ErrorKind::TryAgain, message));
+            }
+            // Holders work for a millisecond; nothing else is to be done on this thread meanwhile.
+            std::thread::sleep(Duration::from_micros(300));
+        }
+    }
 }

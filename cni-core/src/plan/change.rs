@@ -42,6 +42,9 @@ pub struct Step {
     pub undo: Vec<Change>,
     /// The difference that this step removes, in words: what CHECK says.
     pub reason: String,
+    /// Whether it changes something that other attachments use, too. Such a step is made, and taken back, only while
+    /// no other plugin process is at work (see [`establish`](super::establish)).
+    pub shared: bool,
 }
 
 /// Changes in the order in which they have to happen.
@@ -76,6 +79,11 @@ impl Plan {
         self.steps.is_empty()
     }
 
+    /// Whether a step changes something that attachments share.
+    pub fn touches_shared(&self) -> bool {
+        self.steps.iter().any(|step| step.shared)
+    }
+
     /// The differences that the plan removes, in words.
     pub fn reasons(&self) -> impl Iterator<Item = &str> {
         self.steps.iter().map(|step| step.reason.as_str())
@@ -90,6 +98,7 @@ impl Step {
             change,
             undo: Vec::new(),
             reason: reason.into(),
+            shared: false,
         }
     }
 
@@ -97,6 +106,13 @@ impl Step {
     #[must_use]
     pub fn undone_by(mut self, undo: Change) -> Self {
         self.undo.push(undo);
+        self
+    }
+
+    /// The same step, as a change to something that attachments share.
+    #[must_use]
+    pub fn on_shared(mut self) -> Self {
+        self.shared = true;
         self
     }
 }

@@ -58,8 +58,14 @@ pub enum Object {
     },
     /// An address.
     Address(Address),
-    /// An address that must not be there (a gateway that another one replaces).
-    NoAddress(Address),
+    /// A gateway's address: of its link's IPv4 addresses the only one, of its IPv6 addresses the only one whose prefix
+    /// overlaps its own. Another one in its place is an error, or is removed.
+    Gateway {
+        /// The address.
+        address: Address,
+        /// Remove others rather than fail (`forceAddress`).
+        replace: bool,
+    },
     /// A route.
     Route(Route),
     /// A route that must not be there.

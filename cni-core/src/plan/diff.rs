@@ -1,15 +1,380 @@
 //! The difference between what must exist and what does: a pure function.
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
+use crate::host::firewall::{Element, FirewallChange, Table, TableSpec};
+use crate::host::netlink::{Address, LinkKind, NetlinkChange, NewLinkKind, PortSettings, Route};
 
-use super::{Desired, Observed, Plan};
+use super::diff_link::link;
+use super::diff_vlan::vlans;
+use super::{Change, Declared, Desired, Object, Observed, Owner, Place, PlaceState, Plan, Step};
 
 /// The plan that makes `observed` into `desired`, inside what we own.
 ///
+/// nftables changes become one transaction, at the place of the last of them: an element is never there without the
+/// rules that it is for, nor the other way round.
+///
 /// # Errors
-/// [`ErrorKind::InvalidConfig`](crate::ErrorKind::InvalidConfig) when something stands in the way that is not ours to
-/// change: a link of that name that is no bridge, say.
+/// [`ErrorKind::InvalidConfig`] when something stands in the way that is not ours to change: a link of that name that
+/// is no bridge, a gateway address other than the one asked for.
 pub fn diff(desired: &Desired, observed: &Observed) -> Result<Plan> {
-    let _ = (desired, observed);
-    Ok(Plan::new())
+    let mut plan = Plan::new();
+    let mut transaction = Transaction::default();
+    for declared in &desired.items {
+        let mut out = Output {
+            declared,
+            plan: &mut plan,
+            transaction: &mut transaction,
+        };
+        one(observed, &mut out)?;
+    }
+    if let Some(step) = transaction.into_step() {
+        plan.push(step);
+    }
+    Ok(plan)
+}
+
+/// Where the steps of one declaration go.
+pub(super) struct Output<'a> {
+    pub(super) declared: &'a Declared,
+    plan: &'a mut Plan,
+    transaction: &'a mut Transaction,
+}
+
+impl Output<'_> {
+    pub(super) fn step(&mut self, change: NetlinkChange, undo: Option<Change>, reason: String) {
+        self.push(Change::Netlink(change), undo, reason);
+    }
+
+    fn push(&mut self, change: Change, undo: Option<Change>, reason: String) {
+        let mut step = Step::new(self.declared.place, change, reason);
+        step.undo.extend(undo);
+        step.shared = self.declared.owner == Owner::Shared;
+        self.plan.push(step);
+    }
+}
+
+/// The one nftables transaction of a plan.
+#[derive(Default)]
+struct Transaction {
+    changes: Vec<FirewallChange>,
+    undo: Vec<FirewallChange>,
+    reasons: Vec<String>,
+    shared: bool,
+}
+
+impl Transaction {
+    fn into_step(mut self) -> Option<Step> {
+        if self.changes.is_empty() {
+            return None;
+        }
+        self.undo.reverse();
+        let mut step = Step::new(
+            Place::Host,
+            Change::Firewall(self.changes),
+            self.reasons.join("; "),
+        );
+        if !self.undo.is_empty() {
+            step.undo.push(Change::Firewall(self.undo));
+        }
+        step.shared = self.shared;
+        Some(step)
+    }
+}
+
+fn one(observed: &Observed, out: &mut Output<'_>) -> Result<()> {
+    let state = observed.place(out.declared.place);
+    match &out.declared.object {
+        Object::Link(spec) => link(spec, observed, out)?,
+        Object::Port { link, settings } => port(link, *settings, state, out),
+        Object::Vlans { .. } => vlans(state, out),
+        Object::Address(wanted) => address(wanted, state, out),
+        Object::Gateway { address, replace } => gateway(address, *replace, state, out)?,
+        Object::Route(wanted) => route(wanted, state, out),
+        Object::NoRoute(unwanted) => no_route(unwanted, state, out),
+        Object::Sysctl { key, value } => sysctl(key, value, state, out),
+        Object::Table(spec) => table(spec, state, out),
+        Object::Element {
+            table,
+            set,
+            element,
+        } => element_of(table, set, element, state, out),
+    }
+    Ok(())
+}
+
+/// In how many words a link's kind is told.
+pub(super) fn kind_name(kind: &LinkKind) -> &str {
+    match kind {
+        LinkKind::Physical => "a physical device",
+        LinkKind::Bridge { .. } => "a bridge",
+        LinkKind::Veth => "one end of a veth pair",
+        LinkKind::Other(kind) => kind,
+    }
+}
+
+/// Whether a link is of the kind that would be created.
+pub(super) fn is_kind(kind: &LinkKind, wanted: &NewLinkKind) -> bool {
+    match wanted {
+        NewLinkKind::Bridge { .. } => matches!(kind, LinkKind::Bridge { .. }),
+        NewLinkKind::Veth { .. } => matches!(kind, LinkKind::Veth),
+        NewLinkKind::Dummy => matches!(kind, LinkKind::Other(name) if name == "dummy"),
+    }
+}
+
+fn port(link: &str, settings: PortSettings, state: &PlaceState, out: &mut Output<'_>) {
+    let present = state
+        .links
+        .get(link)
+        .and_then(|link| link.port)
+        .unwrap_or_default();
+    if present.hairpin == settings.hairpin && present.isolated == settings.isolated {
+        return;
+    }
+    let reason = format!(
+        "port {link} has hairpin {} and isolation {}, should have hairpin {} and isolation {}",
+        on(present.hairpin),
+        on(present.isolated),
+        on(settings.hairpin),
+        on(settings.isolated)
+    );
+    let change = NetlinkChange::PortSet {
+        link: link.to_owned(),
+        settings,
+    };
+    out.step(change, None, reason);
+}
+
+pub(super) fn on(value: bool) -> &'static str {
+    if value { "on" } else { "off" }
+}
+
+fn address(wanted: &Address, state: &PlaceState, out: &mut Output<'_>) {
+    let present = state
+        .addresses
+        .get(&wanted.link)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let reason = match present.iter().find(|found| found.address == wanted.address) {
+        Some(found) if found.dad_failed => {
+            format!(
+                "address {} of {} is a duplicate of another host's",
+                wanted.address, wanted.link
+            )
+        }
+        Some(_) => return,
+        None => format!("address {} of {} is missing", wanted.address, wanted.link),
+    };
+    let undo = Change::Netlink(NetlinkChange::AddressDel(wanted.clone()));
+    out.step(
+        NetlinkChange::AddressAdd(wanted.clone()),
+        Some(undo),
+        reason,
+    );
+}
+
+fn gateway(
+    wanted: &Address,
+    replace: bool,
+    state: &PlaceState,
+    out: &mut Output<'_>,
+) -> Result<()> {
+    let present = state
+        .addresses
+        .get(&wanted.link)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    if present.iter().any(|found| found.address == wanted.address) {
+        return Ok(());
+    }
+    let in_the_way = present.iter().filter(|found| conflicts(found, wanted));
+    for other in in_the_way {
+        if !replace {
+            return Err(Error::new(
+                ErrorKind::InvalidConfig,
+                format!(
+                    "{} already has the address {}, which is not the gateway {}: set forceAddress to replace it, \
+                     or use another bridge",
+                    wanted.link, other.address, wanted.address
+                ),
+            ));
+        }
+        let reason = format!(
+            "address {} of {} is not the gateway's",
+            other.address, wanted.link
+        );
+        let undo = Change::Netlink(NetlinkChange::AddressAdd(other.clone()));
+        out.step(NetlinkChange::AddressDel(other.clone()), Some(undo), reason);
+    }
+    address(wanted, state, out);
+    Ok(())
+}
+
+/// The reference bridge's rule: any other IPv4 address, and IPv6 addresses whose prefixes overlap.
+fn conflicts(found: &Address, wanted: &Address) -> bool {
+    match (found.address, wanted.address) {
+        (ipnetwork::IpNetwork::V4(_), ipnetwork::IpNetwork::V4(_)) => true,
+        (ipnetwork::IpNetwork::V6(a), ipnetwork::IpNetwork::V6(b)) => {
+            !a.ip().is_unicast_link_local() && (a.contains(b.network()) || b.contains(a.network()))
+        }
+        _ => false,
+    }
+}
+
+/// IPv6 has no metric 0: the kernel writes 1024 (`net/ipv6/route.c`, IP6_RT_PRIO_USER).
+fn metric(route: &Route) -> u32 {
+    if route.destination.is_ipv6() && route.metric == 0 {
+        1024
+    } else {
+        route.metric
+    }
+}
+
+fn same_route(found: &Route, wanted: &Route) -> bool {
+    same_destination(found, wanted)
+        && found.gateway == wanted.gateway
+        && (wanted.source.is_none() || found.source == wanted.source)
+        && found.mtu == wanted.mtu
+        && found.advmss == wanted.advmss
+        && (wanted.destination.is_ipv6() || found.scope == wanted.scope)
+}
+
+fn same_destination(found: &Route, wanted: &Route) -> bool {
+    found.destination.network() == wanted.destination.network()
+        && found.destination.prefix() == wanted.destination.prefix()
+        && found.table == wanted.table
+        && metric(found) == metric(wanted)
+}
+
+fn routes_of<'a>(route: &Route, state: &'a PlaceState) -> &'a [Route] {
+    let link = route.link.as_ref();
+    link.and_then(|link| state.routes.get(link))
+        .map(Vec::as_slice)
+        .unwrap_or_default()
+}
+
+fn route(wanted: &Route, state: &PlaceState, out: &mut Output<'_>) {
+    let present = routes_of(wanted, state);
+    if present.iter().any(|found| same_route(found, wanted)) {
+        return;
+    }
+    let link = wanted.link.as_deref().unwrap_or("-");
+    let reason = if present.iter().any(|found| same_destination(found, wanted)) {
+        format!(
+            "route to {} by {link} is not as it should be",
+            wanted.destination
+        )
+    } else {
+        format!("route to {} by {link} is missing", wanted.destination)
+    };
+    let undo = Change::Netlink(NetlinkChange::RouteDel(wanted.clone()));
+    out.step(NetlinkChange::RouteAdd(wanted.clone()), Some(undo), reason);
+}
+
+fn no_route(unwanted: &Route, state: &PlaceState, out: &mut Output<'_>) {
+    // What was not read is taken to be there: an address brings its prefix's route with it.
+    let known = unwanted
+        .link
+        .as_ref()
+        .is_some_and(|link| state.routes.contains_key(link));
+    let present = routes_of(unwanted, state);
+    if known
+        && !present
+            .iter()
+            .any(|found| same_destination(found, unwanted))
+    {
+        return;
+    }
+    let link = unwanted.link.as_deref().unwrap_or("-");
+    let reason = format!(
+        "route to {} by {link} should not be there",
+        unwanted.destination
+    );
+    let undo = Change::Netlink(NetlinkChange::RouteAdd(unwanted.clone()));
+    out.step(
+        NetlinkChange::RouteDel(unwanted.clone()),
+        Some(undo),
+        reason,
+    );
+}
+
+fn sysctl(key: &str, value: &str, state: &PlaceState, out: &mut Output<'_>) {
+    let present = state.sysctls.get(key).and_then(Option::as_deref);
+    if present == Some(value) {
+        return;
+    }
+    let (reason, undo) = match present {
+        Some(present) => {
+            let undo = Change::Sysctl {
+                key: key.to_owned(),
+                value: present.to_owned(),
+            };
+            (format!("{key} is {present}, should be {value}"), Some(undo))
+        }
+        None => (format!("{key} should be {value}"), None),
+    };
+    let change = Change::Sysctl {
+        key: key.to_owned(),
+        value: value.to_owned(),
+    };
+    out.push(change, undo, reason);
+}
+
+fn table(spec: &TableSpec, state: &PlaceState, out: &mut Output<'_>) {
+    let present = state.tables.get(&spec.table).and_then(Option::as_ref);
+    let transaction = &mut out.transaction;
+    match present.map(|present| spec.matches(present)) {
+        Some(Ok(())) => return,
+        Some(Err(difference)) => transaction.reasons.push(difference),
+        None => {
+            transaction
+                .reasons
+                .push(format!("nftables table {} is missing", spec.table));
+            transaction
+                .undo
+                .push(FirewallChange::TableDel(spec.table.clone()));
+        }
+    }
+    transaction.changes.extend(spec.converge());
+    transaction.shared |= out.declared.owner == Owner::Shared;
+}
+
+fn element_of(
+    table: &Table,
+    set: &str,
+    element: &Element,
+    state: &PlaceState,
+    out: &mut Output<'_>,
+) {
+    let key = (table.clone(), set.to_owned(), element.key.clone());
+    let transaction = &mut out.transaction;
+    let change = |elements| (table.clone(), set.to_owned(), elements);
+    let reason = match state.elements.get(&key) {
+        Some(found) if found == element => return,
+        Some(found) => {
+            // The leftover of an attachment that had this address before.
+            let (table, set, elements) = change(vec![found.clone()]);
+            transaction.changes.push(FirewallChange::ElementDel {
+                table,
+                set,
+                elements,
+            });
+            "belongs to another attachment"
+        }
+        None => "is missing",
+    };
+    let (table, set, elements) = change(vec![element.clone()]);
+    transaction.reasons.push(format!(
+        "element {element} of nftables set {table} {set} {reason}"
+    ));
+    transaction.undo.push(FirewallChange::ElementDel {
+        table: table.clone(),
+        set: set.clone(),
+        elements: elements.clone(),
+    });
+    transaction.changes.push(FirewallChange::ElementAdd {
+        table,
+        set,
+        elements,
+    });
+    transaction.shared |= out.declared.owner == Owner::Shared;
 }

@@ -7,10 +7,14 @@ mod apply;
 mod change;
 mod desired;
 mod diff;
+mod diff_link;
+mod diff_vlan;
+mod establish;
 mod observe;
 
 pub use apply::{Handles, Journal, apply, remove};
 pub use change::{Change, Place, Plan, Step};
 pub use desired::{Declared, Desired, LinkSpec, Object, Owner};
 pub use diff::diff;
+pub use establish::{Establishing, establish};
 pub use observe::{Observed, PlaceState, Scope, observe};

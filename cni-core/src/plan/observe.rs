@@ -4,23 +4,28 @@ use std::collections::BTreeMap;
 
 use crate::error::Result;
 use crate::host::firewall::{Element, Table, TableState, Value};
-use crate::host::netlink::{Address, Link, Route, Vlan};
+use crate::host::netlink::{Address, Link, LinkFilter, Netlink, Route, Vlan};
+use crate::host::{Firewall, Sysctl};
 
-use super::Desired;
 use super::apply::Handles;
+use super::{Declared, Desired, Object, Owner, Place};
 
 /// How much to read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Scope {
-    /// Shared objects only: all that ADD needs, because the attachment's own are created exclusively.
+    /// Shared objects, and elements under the attachment's keys: all that ADD needs, because everything else of the
+    /// attachment is created exclusively.
     Shared,
     /// Everything declared.
+    #[default]
     All,
 }
 
 /// What exists.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Observed {
+    /// How much was read: what was not counts as absent.
+    pub scope: Scope,
     /// In the host's namespace.
     pub host: PlaceState,
     /// In the container's namespace.
@@ -46,8 +51,139 @@ pub struct PlaceState {
     pub elements: BTreeMap<(Table, String, Vec<Value>), Element>,
 }
 
-/// Reads what exists of what is declared.
+impl Observed {
+    /// What exists in one namespace.
+    pub fn place(&self, place: Place) -> &PlaceState {
+        match place {
+            Place::Host => &self.host,
+            Place::Container => &self.container,
+        }
+    }
+}
+
+/// Reads what exists of what is declared. Each object is read once, however often it is spoken of.
+///
+/// # Errors
+/// [`ErrorKind::Io`](crate::ErrorKind::Io) when the kernel cannot be read, or when something is declared for the
+/// container and there is no sandbox.
 pub async fn observe(handles: &Handles<'_>, desired: &Desired, scope: Scope) -> Result<Observed> {
-    let _ = (handles, desired, scope);
-    Ok(Observed::default())
+    let mut observed = Observed {
+        scope,
+        ..Observed::default()
+    };
+    for declared in &desired.items {
+        let keyed = matches!(declared.object, Object::Element { .. });
+        if scope == Scope::Shared && declared.owner == Owner::Attachment && !keyed {
+            continue;
+        }
+        read(handles, declared, &mut observed).await?;
+    }
+    Ok(observed)
+}
+
+async fn read(handles: &Handles<'_>, declared: &Declared, observed: &mut Observed) -> Result<()> {
+    let netlink = handles.netlink(declared.place)?;
+    let sysctl = handles.sysctl(declared.place)?;
+    let firewall = handles.host.firewall.as_ref();
+    let state = match declared.place {
+        Place::Host => &mut observed.host,
+        Place::Container => &mut observed.container,
+    };
+    match &declared.object {
+        Object::Link(spec) => {
+            read_link(netlink, &spec.name, state).await?;
+            if let Some(master) = &spec.master {
+                read_link(netlink, master, state).await?;
+            }
+        }
+        Object::Port { link, .. } => {
+            read_link(netlink, link, state).await?;
+        }
+        Object::Vlans { link, .. } => {
+            if read_link(netlink, link, state).await? && !state.vlans.contains_key(link) {
+                let vlans = netlink.vlans(link).await?;
+                state.vlans.insert(link.clone(), vlans);
+            }
+        }
+        Object::Address(address) | Object::Gateway { address, .. } => {
+            let link = &address.link;
+            if read_link(netlink, link, state).await? && !state.addresses.contains_key(link) {
+                let addresses = netlink.addresses(Some(link)).await?;
+                state.addresses.insert(link.clone(), addresses);
+            }
+        }
+        Object::Route(route) | Object::NoRoute(route) => {
+            read_routes(netlink, route, state).await?;
+        }
+        Object::Sysctl { key, .. } => read_sysctl(sysctl, key, state).await?,
+        Object::Table(spec) => {
+            if !state.tables.contains_key(&spec.table) {
+                let table = firewall.table(&spec.table).await?;
+                state.tables.insert(spec.table.clone(), table);
+            }
+        }
+        Object::Element {
+            table,
+            set,
+            element,
+        } => {
+            read_element(firewall, table, set, element, state).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the link exists.
+async fn read_link(netlink: &dyn Netlink, name: &str, state: &mut PlaceState) -> Result<bool> {
+    if state.links.contains_key(name) {
+        return Ok(true);
+    }
+    let found = netlink
+        .links(LinkFilter::Name(name))
+        .await?
+        .into_iter()
+        .next();
+    let exists = found.is_some();
+    if let Some(link) = found {
+        state.links.insert(name.to_owned(), link);
+    }
+    Ok(exists)
+}
+
+async fn read_routes(netlink: &dyn Netlink, route: &Route, state: &mut PlaceState) -> Result<()> {
+    let Some(link) = &route.link else {
+        return Ok(());
+    };
+    if read_link(netlink, link, state).await? && !state.routes.contains_key(link) {
+        let routes = netlink.routes(Some(link)).await?;
+        state.routes.insert(link.clone(), routes);
+    }
+    Ok(())
+}
+
+async fn read_sysctl(sysctl: &dyn Sysctl, key: &str, state: &mut PlaceState) -> Result<()> {
+    if !state.sysctls.contains_key(key) {
+        let value = sysctl.read(key).await?;
+        state.sysctls.insert(key.to_owned(), value);
+    }
+    Ok(())
+}
+
+async fn read_element(
+    firewall: &dyn Firewall,
+    table: &Table,
+    set: &str,
+    element: &Element,
+    state: &mut PlaceState,
+) -> Result<()> {
+    // A table that is known to be missing has no elements.
+    if state.tables.get(table) == Some(&None) {
+        return Ok(());
+    }
+    if let Some(found) = firewall.element(table, set, &element.key).await? {
+        state
+            .elements
+            .insert((table.clone(), set.to_owned(), element.key.clone()), found);
+    }
+    Ok(())
 }

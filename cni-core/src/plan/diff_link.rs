@@ -1,0 +1,150 @@
+//! Links: what is missing is created in as few messages as the kernel allows, what drifted is set.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::host::netlink::{Link, LinkKind, LinkSettings, NetlinkChange, NewLink, NewLinkKind};
+
+use super::diff::{Output, is_kind, kind_name, on};
+use super::observe::Scope;
+use super::{Change, LinkSpec, Observed, Owner};
+
+pub(super) fn link(spec: &LinkSpec, observed: &Observed, out: &mut Output<'_>) -> Result<()> {
+    let state = observed.place(out.declared.place);
+    match (state.links.get(&spec.name), &spec.create) {
+        (None, Some(kind)) => create(spec, kind, out),
+        (None, None) => bring_up(spec, observed.scope, out),
+        (Some(found), Some(kind)) if !is_kind(&found.kind, kind) => {
+            return Err(Error::new(
+                ErrorKind::InvalidConfig,
+                format!(
+                    "link {} exists and is {}: choose another name or remove it",
+                    spec.name,
+                    kind_name(&found.kind)
+                ),
+            ));
+        }
+        (Some(found), _) => {
+            let master = spec.master.as_ref().and_then(|name| state.links.get(name));
+            mend(spec, found, master, out);
+        }
+    }
+    Ok(())
+}
+
+fn create(spec: &LinkSpec, kind: &NewLinkKind, out: &mut Output<'_>) {
+    let new = NewLink {
+        name: spec.name.clone(),
+        kind: kind.clone(),
+        mtu: spec.mtu,
+        mac: spec.mac.or(spec.initial_mac),
+        master: spec.master.clone(),
+        up: spec.up,
+        ipv6_link_local: spec.ipv6_link_local,
+    };
+    let undo = Change::Netlink(NetlinkChange::LinkDel {
+        link: spec.name.clone(),
+    });
+    let reason = format!("link {} is missing", spec.name);
+    out.step(NetlinkChange::LinkAdd(new), Some(undo), reason);
+
+    let shared = out.declared.owner == Owner::Shared;
+    let rest = LinkSettings {
+        promiscuous: spec.promiscuous.filter(|promiscuous| *promiscuous),
+        arp_notify: spec.arp_notify.then_some(true),
+        alias: spec.alias.clone().filter(|_| shared),
+        ..LinkSettings::default()
+    };
+    if rest != LinkSettings::default() {
+        let change = NetlinkChange::LinkSet {
+            link: spec.name.clone(),
+            settings: rest,
+        };
+        out.step(change, None, format!("link {} is missing", spec.name));
+    }
+}
+
+/// A link that was created with another one, its peer.
+fn bring_up(spec: &LinkSpec, scope: Scope, out: &mut Output<'_>) {
+    let settings = LinkSettings {
+        up: Some(spec.up),
+        mtu: spec.mtu,
+        arp_notify: spec.arp_notify.then_some(true),
+        ipv6_link_local: (!spec.ipv6_link_local).then_some(false),
+        ..LinkSettings::default()
+    };
+    let reason = match scope {
+        Scope::All => format!("link {} is missing", spec.name),
+        Scope::Shared => format!("link {} has just been made", spec.name),
+    };
+    let change = NetlinkChange::LinkSet {
+        link: spec.name.clone(),
+        settings,
+    };
+    out.step(change, None, reason);
+}
+
+/// Sets what differs: the change, what takes it back, and the differences in words.
+fn mend(spec: &LinkSpec, found: &Link, master: Option<&Link>, out: &mut Output<'_>) {
+    let mut now = LinkSettings::default();
+    let mut before = LinkSettings::default();
+    let mut words = Vec::new();
+
+    if let Some(mtu) = spec.mtu.filter(|mtu| *mtu != found.mtu) {
+        (now.mtu, before.mtu) = (Some(mtu), Some(found.mtu));
+        words.push(format!("mtu is {}, should be {mtu}", found.mtu));
+    }
+    if let Some(mac) = spec.mac.filter(|mac| Some(*mac) != found.mac) {
+        (now.mac, before.mac) = (Some(mac), found.mac);
+        let present = found
+            .mac
+            .map_or_else(|| "none".to_owned(), |mac| mac.to_string());
+        words.push(format!("hardware address is {present}, should be {mac}"));
+    }
+    if let Some(name) = &spec.master
+        && (found.master.is_none() || found.master != master.map(|master| master.index))
+    {
+        (now.master, before.master) = (Some(name.clone()), Some(String::new()));
+        words.push(format!("is not a port of {name}"));
+    }
+    if let Some(wanted) = spec
+        .promiscuous
+        .filter(|wanted| *wanted != found.promiscuous)
+    {
+        (now.promiscuous, before.promiscuous) = (Some(wanted), Some(found.promiscuous));
+        words.push(format!("promiscuous mode is {}", on(found.promiscuous)));
+    }
+    if let Some(NewLinkKind::Bridge {
+        vlan_filtering: true,
+    }) = spec.create
+        && found.kind
+            == (LinkKind::Bridge {
+                vlan_filtering: false,
+            })
+    {
+        (now.vlan_filtering, before.vlan_filtering) = (Some(true), Some(false));
+        words.push("does not filter by VLAN".to_owned());
+    }
+    if out.declared.owner == Owner::Attachment
+        && let Some(alias) = &spec.alias
+        && found.alias.as_ref() != Some(alias)
+    {
+        now.alias = Some(alias.clone());
+        before.alias = Some(found.alias.clone().unwrap_or_default());
+        words.push(format!(
+            "alias is {:?}, should be {alias:?}",
+            found.alias.as_deref().unwrap_or("")
+        ));
+    }
+    if spec.up && !found.up {
+        (now.up, before.up) = (Some(true), Some(false));
+        words.push("is down".to_owned());
+    }
+    if words.is_empty() {
+        return;
+    }
+    let reason = format!("link {}: {}", spec.name, words.join(", "));
+    let set = |settings| NetlinkChange::LinkSet {
+        link: spec.name.clone(),
+        settings,
+    };
+    out.step(set(now), Some(Change::Netlink(set(before))), reason);
+}
