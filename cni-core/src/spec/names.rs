@@ -3,7 +3,6 @@
 //! The rules are those of the specification (section "Parameters") as the reference library enforces them.
 
 use std::fmt;
-use std::hash::Hasher;
 use std::str::FromStr;
 
 use crate::error::{Error, ErrorKind};
@@ -209,30 +208,28 @@ impl fmt::Display for Attachment {
     }
 }
 
-/// FNV-1a over the parts, each ended by a byte that no name holds. Names of kernel objects are derived from it, so it
-/// must never change; `std`'s hasher gives no such promise.
+/// FNV-1a over the parts, each ended by a byte that no name holds, then mixed. Names of kernel objects are derived from
+/// it, so it must never change; `std`'s hasher gives no such promise.
 pub(crate) fn hash128(parts: &[&str]) -> u128 {
-    struct Fnv(u128);
-    impl Hasher for Fnv {
-        fn finish(&self) -> u64 {
-            self.0 as u64
-        }
-        fn write(&mut self, bytes: &[u8]) {
-            for byte in bytes {
-                self.0 ^= u128::from(*byte);
-                self.0 = self
-                    .0
-                    .wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013B);
-            }
-        }
+    const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013B;
+    let mut state: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+    let bytes = parts.iter().flat_map(|part| part.bytes().chain([0xff]));
+    for byte in bytes {
+        state = (state ^ u128::from(byte)).wrapping_mul(PRIME);
     }
-    let mut fnv = Fnv(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d);
-    for part in parts {
-        fnv.write(part.as_bytes());
-        fnv.write(&[0xff]);
-    }
-    // The low bits of FNV mix best after a fold.
-    fnv.0 ^ (fnv.0 >> 61)
+    // The names use only some low bits, and FNV's low bits know little of the high ones.
+    let high = mix((state >> 64) as u64);
+    let low = mix(state as u64 ^ high);
+    u128::from(mix(high ^ low)) << 64 | u128::from(low)
+}
+
+/// MurmurHash3's finalizer (public domain).
+fn mix(mut value: u64) -> u64 {
+    value ^= value >> 33;
+    value = value.wrapping_mul(0xff51_afd7_ed55_8ccd);
+    value ^= value >> 33;
+    value = value.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    value ^ (value >> 33)
 }
 
 fn base32(mut value: u64, digits: usize, into: &mut String) {
@@ -245,5 +242,101 @@ fn base32(mut value: u64, digits: usize, into: &mut String) {
             into.push(*digit);
         }
         value >>= 5;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn attachment(network: &str, container: &str, interface: &str) -> Attachment {
+        Attachment {
+            network: network.parse().unwrap(),
+            container: container.parse().unwrap(),
+            interface: interface.parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn derived_names_never_change() {
+        let attachment = attachment("podman", "c1", "eth0");
+        assert_eq!(attachment.host_name().as_str(), DERIVED);
+        assert_eq!(attachment.mark().as_str(), "cni:podman/c1/eth0");
+    }
+
+    const DERIVED: &str = "vethrnnixnsgtcl";
+
+    #[test]
+    fn ten_thousand_attachments_have_ten_thousand_names() {
+        let names: BTreeSet<String> = (0..10_000)
+            .map(|i| {
+                attachment("n", &format!("{i:064x}"), "eth0")
+                    .host_name()
+                    .to_string()
+            })
+            .collect();
+        assert_eq!(names.len(), 10_000);
+        let network = "n".parse().unwrap();
+        assert!(names.iter().all(|name| host_name_is_of(name, &network)));
+        let other = "m".parse().unwrap();
+        assert!(!names.iter().any(|name| host_name_is_of(name, &other)));
+    }
+
+    #[test]
+    fn a_mark_fits_a_comment_however_long_the_names_are() {
+        let long = "x".repeat(300);
+        for (network, container) in [("n", long.as_str()), (long.as_str(), "c"), (&long, &long)] {
+            let attachment = attachment(network, container, "eth0");
+            let mark = attachment.mark();
+            assert!(mark.as_str().len() <= MARK_MAX, "{mark}");
+            assert!(mark.is_of(&attachment.network));
+            assert!(!mark.is_of(&"y".parse().unwrap()));
+            assert_eq!(Mark::parse(mark.as_str()), Some(mark));
+        }
+    }
+
+    #[test]
+    fn names_that_differ_only_in_where_they_are_cut_have_different_marks() {
+        let a = attachment("a-b", "c", "eth0");
+        let b = attachment("a", "b-c", "eth0");
+        assert_ne!(a.mark(), b.mark());
+        assert_ne!(a.host_name(), b.host_name());
+    }
+
+    #[test]
+    fn bad_names_are_refused_with_the_rule() {
+        for (name, rule) in [
+            ("", "empty"),
+            ("-a", "begin"),
+            ("a b", "only"),
+            ("a\n", "only"),
+            ("é", "begin"),
+        ] {
+            let error = name.parse::<ContainerId>().unwrap_err();
+            assert!(error.to_string().contains(rule), "{error}");
+            assert_eq!(error.kind(), ErrorKind::InvalidEnvironment);
+            assert_eq!(
+                name.parse::<NetworkName>().unwrap_err().kind(),
+                ErrorKind::InvalidConfig
+            );
+        }
+        for name in [
+            "",
+            ".",
+            "..",
+            "a/b",
+            "a:b",
+            "a b",
+            "a\u{a0}b",
+            "éééééééé",
+            "0123456789abcdef",
+        ] {
+            name.parse::<InterfaceName>().unwrap_err();
+        }
+        for name in ["eth0", "0123456789abcde", "ééééééé", "a.b"] {
+            name.parse::<InterfaceName>().unwrap();
+        }
     }
 }
