@@ -1,9 +1,22 @@
 //! The result of ADD, in the shape of the newest version; older shapes are rendered from it and parsed into it.
+//!
+//! Converting a result is parsing it and rendering it at another version. Unknown members survive within a version and
+//! between versions whose results have the same text (0.1.0 and 0.2.0; 0.3.0, 0.3.1 and 0.4.0); what the target version
+//! does not know is dropped. Spec section "Success" of "Section 4: Execution of Plugin Delegation" and "Section 5:
+//! Result Types"; older shapes: the texts of the tags spec-v0.2.0 and spec-v0.4.0.
+
+pub(in crate::spec) mod parse;
+mod render;
+#[cfg(test)]
+mod tests;
 
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use serde_json::value::RawValue;
+
+use crate::error::Result;
+use crate::spec::version::SpecVersion;
 
 /// Members that this library does not know, kept as they were written.
 pub type Extra = Vec<(String, Box<RawValue>)>;
@@ -12,6 +25,8 @@ pub type Extra = Vec<(String, Box<RawValue>)>;
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct AddResult {
+    /// The version that it was parsed from; `None` for one that was made here. Unknown members belong to it.
+    pub origin: Option<SpecVersion>,
     /// Interfaces, the host's and the container's, in the order they were made.
     pub interfaces: Vec<Interface>,
     /// Addresses, each perhaps with the index of its interface.
@@ -81,7 +96,7 @@ pub struct Route {
 }
 
 /// Name resolution of a result or of a configuration.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Dns {
     /// Name servers, in order of preference.
@@ -92,6 +107,39 @@ pub struct Dns {
     pub search: Vec<String>,
     /// Resolver options.
     pub options: Vec<String>,
+    /// Unknown members.
+    pub extra: Extra,
+}
+
+impl AddResult {
+    /// Reads a result of any version: its own `cniVersion`, or `config_version` when it has none.
+    ///
+    /// Missing and `null` lists are empty, `null` itself is an empty result. The 1.1.0 members of interfaces and
+    /// routes are read at older versions too, because the reference plugins write them there.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Decode`](crate::ErrorKind::Decode) for what is no result, also for a list with a `null` in it;
+    /// [`ErrorKind::IncompatibleVersion`](crate::ErrorKind::IncompatibleVersion) for an unknown version.
+    pub fn parse(text: &str, config_version: SpecVersion) -> Result<Self> {
+        parse::result(text, config_version)
+    }
+
+    /// The compact JSON text at a version. Keys have a fixed order, unknown members stand last.
+    ///
+    /// # Errors
+    /// [`ErrorKind::IncompatibleVersion`](crate::ErrorKind::IncompatibleVersion) when the version is 0.1.0 or 0.2.0
+    /// and there is no address: those cannot say so.
+    pub fn render(&self, version: SpecVersion) -> Result<String> {
+        render::result(self, version)
+    }
+
+    /// The text of a result at another version.
+    ///
+    /// # Errors
+    /// Those of [`AddResult::parse`] and [`AddResult::render`].
+    pub fn convert(text: &str, config_version: SpecVersion, target: SpecVersion) -> Result<String> {
+        Self::parse(text, config_version)?.render(target)
+    }
 }
 
 impl Interface {
@@ -138,3 +186,21 @@ impl Dns {
         *self == Self::default()
     }
 }
+
+impl PartialEq for Dns {
+    fn eq(&self, other: &Self) -> bool {
+        let text = |extra: &Extra| -> Vec<(String, String)> {
+            let members = extra.iter();
+            members
+                .map(|(key, value)| (key.clone(), value.get().to_owned()))
+                .collect()
+        };
+        self.nameservers == other.nameservers
+            && self.domain == other.domain
+            && self.search == other.search
+            && self.options == other.options
+            && text(&self.extra) == text(&other.extra)
+    }
+}
+
+impl Eq for Dns {}
