@@ -14,11 +14,15 @@ const TICK: Duration = Duration::from_millis(20);
 
 /// A UDP server in a namespace that answers each datagram with the sender's address as it saw it. Ends when dropped.
 #[derive(Debug)]
-pub struct UdpEcho(Server);
+pub struct UdpEcho {
+    _server: Server,
+}
 
 /// A TCP server in a namespace that answers each connection with the client's address as it saw it. Ends when dropped.
 #[derive(Debug)]
-pub struct TcpEcho(Server);
+pub struct TcpEcho {
+    _server: Server,
+}
 
 #[derive(Debug)]
 struct Server {
@@ -34,12 +38,14 @@ impl UdpEcho {
     pub fn here(address: &str) -> Self {
         let socket = UdpSocket::bind(address).expect("a free UDP address");
         socket.set_read_timeout(Some(TICK)).expect("a timeout");
-        Self(Server::start(move || {
-            let mut buffer = [0; 64];
-            if let Ok((_, from)) = socket.recv_from(&mut buffer) {
-                let _ = socket.send_to(from.to_string().as_bytes(), from);
-            }
-        }))
+        Self {
+            _server: Server::start(move || {
+                let mut buffer = [0; 64];
+                if let Ok((_, from)) = socket.recv_from(&mut buffer) {
+                    let _ = socket.send_to(from.to_string().as_bytes(), from);
+                }
+            }),
+        }
     }
 
     /// Serves in a pod.
@@ -81,11 +87,13 @@ impl TcpEcho {
         socket2::SockRef::from(&listener)
             .set_read_timeout(Some(TICK))
             .expect("a timeout");
-        Self(Server::start(move || {
-            if let Ok((mut stream, from)) = listener.accept() {
-                let _ = stream.write_all(from.to_string().as_bytes());
-            }
-        }))
+        Self {
+            _server: Server::start(move || {
+                if let Ok((mut stream, from)) = listener.accept() {
+                    let _ = stream.write_all(from.to_string().as_bytes());
+                }
+            }),
+        }
     }
 
     /// Serves in a pod.

@@ -104,8 +104,9 @@ fn a_capture_sees_who_sent_a_frame_and_who_announced_itself() {
     let ip = require(which("ip"), "iproute2");
     let pod = Pod::new("pod");
     let script = format!(
-        "{ip} link add a type veth peer name b && {ip} link set a up && {ip} link set b up && \
-         {ip} addr add 10.9.0.1/24 dev a"
+        "{ip} link add veth-a type veth peer name veth-b && {ip} link set veth-a up && \
+         {ip} link set veth-b up && \
+         {ip} addr add 10.9.0.1/24 dev veth-a"
     );
     pod.run(|| {
         std::process::Command::new("/bin/sh")
@@ -113,7 +114,7 @@ fn a_capture_sees_who_sent_a_frame_and_who_announced_itself() {
             .status()
     })
     .unwrap();
-    let capture = cni_testkit::Capture::start(&pod, "b");
+    let capture = cni_testkit::Capture::start(&pod, "veth-b");
     let _ = ping(&pod, "10.9.0.2").map(|_| panic!("nobody has this address"));
     let frame = capture
         .find(Duration::from_secs(1), |frame| {
@@ -129,7 +130,7 @@ fn a_capture_sees_who_sent_a_frame_and_who_announced_itself() {
     assert!(!news.unasked);
     let mut gratuitous = frame.bytes.clone();
     gratuitous.copy_within(28..32, 38);
-    let sender = cni_testkit::Capture::start(&pod, "a");
+    let sender = cni_testkit::Capture::start(&pod, "veth-a");
     sender.send(&gratuitous).unwrap();
     let frame = capture.find(Duration::from_secs(1), |frame| {
         frame.neighbour_news().is_some_and(|news| news.unasked)
@@ -139,8 +140,8 @@ fn a_capture_sees_who_sent_a_frame_and_who_announced_itself() {
 
 fn the_snapshot_shows_nftables_but_not_counters() {
     let nft = require(which("nft"), "nftables");
-    let rules = "table inet t { set s { type ipv4_addr; elements = { 10.0.0.1 comment \"mark\" } } \
-                 chain c { type filter hook output priority 0; counter accept comment \"ours\" } }";
+    let rules = "table inet t { set s { type ipv4_addr; elements = { 10.0.0.1 comment \"mark\" } }; \
+                 chain c { type filter hook output priority 0; counter accept comment \"ours\"; }; }";
     let run = |text: &str| {
         std::process::Command::new(&nft)
             .arg(text)
