@@ -1,0 +1,150 @@
+//! Servers in one namespace, clients in another: what a client's address looks like from the other side.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crate::Pod;
+
+const PATIENCE: Duration = Duration::from_millis(900);
+const TICK: Duration = Duration::from_millis(20);
+
+/// A UDP server in a namespace that answers each datagram with the sender's address as it saw it. Ends when dropped.
+#[derive(Debug)]
+pub struct UdpEcho {
+    _server: Server,
+}
+
+/// A TCP server in a namespace that answers each connection with the client's address as it saw it. Ends when dropped.
+#[derive(Debug)]
+pub struct TcpEcho {
+    _server: Server,
+}
+
+#[derive(Debug)]
+struct Server {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl UdpEcho {
+    /// Serves on an address of the calling thread's namespace, such as `0.0.0.0:7` or `[::]:7`.
+    ///
+    /// # Panics
+    /// When the address cannot be bound.
+    pub fn here(address: &str) -> Self {
+        let socket = UdpSocket::bind(address).expect("a free UDP address");
+        socket.set_read_timeout(Some(TICK)).expect("a timeout");
+        Self {
+            _server: Server::start(move || {
+                let mut buffer = [0; 64];
+                if let Ok((_, from)) = socket.recv_from(&mut buffer) {
+                    let _ = socket.send_to(from.to_string().as_bytes(), from);
+                }
+            }),
+        }
+    }
+
+    /// Serves in a pod.
+    ///
+    /// # Panics
+    /// As [`UdpEcho::here`].
+    pub fn start(pod: &Pod, address: &str) -> Self {
+        pod.run(|| Self::here(address))
+    }
+
+    /// Asks the server at `target` from the calling thread's namespace: the address that the server saw.
+    ///
+    /// # Errors
+    /// When there is no answer within 900 ms, or it comes from elsewhere.
+    pub fn ask(target: &str) -> io::Result<SocketAddr> {
+        let target: SocketAddr = target.parse().map_err(io::Error::other)?;
+        let any = if target.is_ipv4() {
+            "0.0.0.0:0"
+        } else {
+            "[::]:0"
+        };
+        let socket = UdpSocket::bind(any)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.connect(target)?;
+        socket.send(b"who am I?")?;
+        let mut buffer = [0; 64];
+        let length = socket.recv(&mut buffer)?;
+        parse(&buffer[..length])
+    }
+}
+
+impl TcpEcho {
+    /// Serves on an address of the calling thread's namespace.
+    ///
+    /// # Panics
+    /// When the address cannot be bound.
+    pub fn here(address: &str) -> Self {
+        let listener = TcpListener::bind(address).expect("a free TCP address");
+        socket2::SockRef::from(&listener)
+            .set_read_timeout(Some(TICK))
+            .expect("a timeout");
+        Self {
+            _server: Server::start(move || {
+                if let Ok((mut stream, from)) = listener.accept() {
+                    let _ = stream.write_all(from.to_string().as_bytes());
+                }
+            }),
+        }
+    }
+
+    /// Serves in a pod.
+    ///
+    /// # Panics
+    /// As [`TcpEcho::here`].
+    pub fn start(pod: &Pod, address: &str) -> Self {
+        pod.run(|| Self::here(address))
+    }
+
+    /// Connects to the server at `target` from the calling thread's namespace: the address that the server saw.
+    ///
+    /// # Errors
+    /// When the connection or the answer takes longer than 900 ms, or is refused.
+    pub fn ask(target: &str) -> io::Result<SocketAddr> {
+        let target: SocketAddr = target.parse().map_err(io::Error::other)?;
+        let mut stream = TcpStream::connect_timeout(&target, PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        parse(&answer)
+    }
+}
+
+impl Server {
+    fn start(mut turn: impl FnMut() + Send + 'static) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&stop);
+        let thread = thread::spawn(move || {
+            while !seen.load(Ordering::Relaxed) {
+                turn();
+            }
+        });
+        Self {
+            stop,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn parse(answer: &[u8]) -> io::Result<SocketAddr> {
+    String::from_utf8_lossy(answer)
+        .parse()
+        .map_err(io::Error::other)
+}
