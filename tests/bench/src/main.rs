@@ -1,0 +1,109 @@
+//! Our plugins, the reference ones and the kernel's own time for the same objects, interleaved in one run.
+//!
+//! ```sh
+//! cargo run --release -p cni-bench                 # everything, some minutes
+//! cargo run --release -p cni-bench -- verbs --runs 200
+//! ```
+//!
+//! Every plugin run is a whole process, from spawn to exit, as a runtime sees it. All of it happens in namespaces of this
+//! process's own. Ours are built statically linked where the C library's archive is there, as they are meant to be shipped;
+//! `--dynamic` measures the default build.
+
+use std::process::ExitCode;
+
+mod contestants;
+mod floor;
+mod gc;
+mod measure;
+mod parallel;
+mod store;
+mod verbs;
+mod wire;
+
+use contestants::Contestants;
+
+const HELP: &str = "\
+Usage: bench [SECTION ...] [--runs N] [--dynamic]
+
+Sections (default: all):
+  size      size of the binaries
+  verbs     VERSION, ADD, CHECK and DEL one at a time: time, CPU, memory, processes, netlink messages
+  parallel  32 ADDs at once, then 32 DELs
+  store     host-local with 0 and with 65,000 reservations
+  gc        GC of 2,000 stale among 4,000 attachments
+";
+
+/// What the command line asks for.
+struct Options {
+    sections: Vec<String>,
+    runs: usize,
+    dynamic: bool,
+}
+
+impl Options {
+    fn parse(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut options = Self {
+            sections: Vec::new(),
+            runs: 100,
+            dynamic: false,
+        };
+        while let Some(word) = words.next() {
+            match word.as_str() {
+                "--runs" => {
+                    let number = words.next().and_then(|text| text.parse().ok());
+                    options.runs = number.filter(|number| *number > 0).ok_or(HELP)?;
+                }
+                "--dynamic" => options.dynamic = true,
+                "size" | "verbs" | "parallel" | "store" | "gc" => options.sections.push(word),
+                _ => return Err(HELP.to_owned()),
+            }
+        }
+        Ok(options)
+    }
+
+    fn wants(&self, section: &str) -> bool {
+        self.sections.is_empty() || self.sections.iter().any(|wanted| wanted == section)
+    }
+}
+
+fn main() -> ExitCode {
+    let mut words = std::env::args().skip(1).peekable();
+    if words.peek().is_some_and(|word| word == measure::PEAK) {
+        return measure::peak_of_one_run(words.skip(1));
+    }
+    match run(words) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(words: impl Iterator<Item = String>) -> Result<(), String> {
+    let options = Options::parse(words)?;
+    let contestants = Contestants::find(options.dynamic)?;
+    let keep: Vec<_> = contestants
+        .all
+        .iter()
+        .map(|one| one.directory.as_path())
+        .collect();
+    cni_testkit::enter(&keep).map_err(|error| error.to_string())?;
+    contestants.introduce();
+    if options.wants("size") {
+        contestants.sizes();
+    }
+    if options.wants("verbs") {
+        verbs::run(&contestants, options.runs);
+    }
+    if options.wants("parallel") {
+        parallel::run(&contestants);
+    }
+    if options.wants("store") {
+        store::run(&contestants, options.runs.min(50));
+    }
+    if options.wants("gc") {
+        gc::run(&contestants);
+    }
+    Ok(())
+}
