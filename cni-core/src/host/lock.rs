@@ -45,3 +45,67 @@ pub trait HostLock: Send + Sync + fmt::Debug {
         }
     }
 }
+
+#[cfg(feature = "kernel")]
+pub use kernel::KernelLock;
+
+#[cfg(feature = "kernel")]
+mod kernel {
+    use std::fs::{File, TryLockError};
+
+    use async_trait::async_trait;
+
+    use super::{Guard, HostLock};
+    use crate::error::{Error, ErrorKind, Result};
+    use crate::host::OWN_NETNS;
+
+    /// `flock(2)` on the calling thread's network namespace.
+    #[derive(Debug, Default)]
+    pub struct KernelLock;
+
+    impl KernelLock {
+        /// The lock of the network namespace in which it is taken.
+        pub fn new() -> Self {
+            Self
+        }
+    }
+
+    /// The lock is the open file description's: it ends with the file, and with the process at the latest.
+    #[derive(Debug)]
+    struct Held {
+        _file: File,
+    }
+
+    impl Guard for Held {}
+
+    #[async_trait]
+    impl HostLock for KernelLock {
+        async fn shared(&self) -> Result<Box<dyn Guard>> {
+            let file = open()?;
+            match file.try_lock_shared() {
+                Ok(()) => {}
+                // Somebody removes a shared object: a matter of milliseconds.
+                Err(TryLockError::WouldBlock) => file.lock_shared().map_err(failed)?,
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
+            }
+            Ok(Box::new(Held { _file: file }))
+        }
+
+        async fn try_exclusive(&self) -> Result<Option<Box<dyn Guard>>> {
+            let file = open()?;
+            match file.try_lock() {
+                Ok(()) => Ok(Some(Box::new(Held { _file: file }))),
+                Err(TryLockError::WouldBlock) => Ok(None),
+                Err(TryLockError::Error(error)) => Err(failed(error)),
+            }
+        }
+    }
+
+    fn open() -> Result<File> {
+        File::open(OWN_NETNS).map_err(failed)
+    }
+
+    fn failed(error: std::io::Error) -> Error {
+        Error::new(ErrorKind::Io, format!("could not lock {OWN_NETNS}")).with_source(error)
+    }
+}

@@ -39,3 +39,28 @@ pub struct Sandbox {
     /// Kernel parameters of the namespace.
     pub sysctl: Arc<dyn Sysctl>,
 }
+
+/// The calling thread's network namespace. `/proc/self` would be the main thread's.
+#[cfg(feature = "kernel")]
+pub(crate) const OWN_NETNS: &str = "/proc/thread-self/ns/net";
+
+#[cfg(feature = "kernel")]
+impl Host {
+    /// The kernel of the calling thread's network namespace, with this implementation of nftables.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) when a netlink socket cannot be opened.
+    pub fn open_with_firewall(firewall: Arc<dyn Firewall>) -> crate::error::Result<Self> {
+        let netlink = netlink::KernelNetlink::open().map_err(|error| {
+            crate::error::Error::new(crate::ErrorKind::Io, "could not open a netlink socket")
+                .with_source(error)
+        })?;
+        Ok(Self {
+            netlink: Arc::new(netlink),
+            firewall,
+            sysctl: Arc::new(sysctl::KernelSysctl::new()),
+            lock: Arc::new(lock::KernelLock::new()),
+            namespaces: Arc::new(netns::KernelNamespaces::new()),
+        })
+    }
+}

@@ -1,32 +1,90 @@
 //! Network namespaces: opening one yields handles that stay bound to it; nobody ever "enters" one.
 
 use std::fmt;
+use std::fs::File;
+use std::hash::{Hash, Hasher};
+use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use super::Sandbox;
 use crate::error::Result;
 
+#[cfg(feature = "kernel")]
+mod kernel;
+
+#[cfg(feature = "kernel")]
+pub use kernel::KernelNamespaces;
+
 /// The path of a network namespace (`CNI_NETNS`), such as `/var/run/netns/pod1` or `/proc/42/ns/net`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct NetnsPath(PathBuf);
+///
+/// The path of an opened [`Sandbox`] also holds the namespace itself: a change that is made by way of it (a veth's far
+/// end) is sure to hit the same namespace, even if another one has been mounted at the path since. Two paths are equal
+/// when they read the same.
+#[derive(Clone)]
+pub struct NetnsPath {
+    path: PathBuf,
+    held: Option<Arc<OwnedFd>>,
+}
 
 impl NetnsPath {
     /// A namespace path as given; nothing is opened.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self(path.into())
+        Self {
+            path: path.into(),
+            held: None,
+        }
     }
 
     /// The path.
     pub fn as_path(&self) -> &Path {
-        &self.0
+        &self.path
+    }
+
+    /// The namespace that this path holds, or else the one that is there now.
+    pub(crate) fn descriptor(&self) -> io::Result<Arc<OwnedFd>> {
+        match &self.held {
+            Some(held) => Ok(Arc::clone(held)),
+            None => Ok(Arc::new(File::open(&self.path)?.into())),
+        }
+    }
+
+    /// The same path, which from now on stands for this namespace.
+    #[cfg(feature = "kernel")]
+    pub(crate) fn holding(&self, namespace: Arc<OwnedFd>) -> Self {
+        Self {
+            path: self.path.clone(),
+            held: Some(namespace),
+        }
+    }
+}
+
+impl PartialEq for NetnsPath {
+    fn eq(&self, other: &Self) -> bool {
+        self.path == other.path
+    }
+}
+
+impl Eq for NetnsPath {}
+
+impl Hash for NetnsPath {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.path.hash(state);
+    }
+}
+
+impl fmt::Debug for NetnsPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("NetnsPath").field(&self.path).finish()
     }
 }
 
 impl fmt::Display for NetnsPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0.display())
+        write!(f, "{}", self.path.display())
     }
 }
 

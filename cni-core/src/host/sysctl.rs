@@ -17,3 +17,145 @@ pub trait Sysctl: Send + Sync + fmt::Debug {
     /// Writes the value. A missing parameter is an error of kind [`ErrorKind::Io`](crate::ErrorKind::Io).
     async fn write(&self, key: &str, value: &str) -> Result<()>;
 }
+
+#[cfg(feature = "kernel")]
+pub use kernel::KernelSysctl;
+#[cfg(feature = "kernel")]
+pub(crate) use kernel::{read_file, write_file};
+
+#[cfg(feature = "kernel")]
+mod kernel {
+    use std::io;
+
+    use async_trait::async_trait;
+
+    use super::Sysctl;
+    use crate::error::{Error, ErrorKind, Result};
+
+    /// Kernel parameters of the network namespace of whichever thread calls: the host's.
+    #[derive(Debug, Default)]
+    pub struct KernelSysctl;
+
+    impl KernelSysctl {
+        /// The calling thread's kernel parameters.
+        pub fn new() -> Self {
+            Self
+        }
+    }
+
+    #[async_trait]
+    impl Sysctl for KernelSysctl {
+        async fn read(&self, key: &str) -> Result<Option<String>> {
+            read_file(key)
+        }
+
+        async fn write(&self, key: &str, value: &str) -> Result<()> {
+            write_file(key, value)
+        }
+    }
+
+    /// The file of a parameter. Keys may stem from a configuration, so that they are held below `net`.
+    fn path(key: &str) -> Result<String> {
+        let mut parts = key.split('/');
+        let is_below_net = parts.next() == Some("net");
+        let mut count = 0;
+        let is_plain = parts.all(|part| {
+            count += 1;
+            !part.is_empty() && part != "." && part != ".." && !part.contains('\0')
+        });
+        if is_below_net && is_plain && count > 0 {
+            Ok(format!("/proc/sys/{key}"))
+        } else {
+            Err(Error::new(
+                ErrorKind::InvalidConfig,
+                format!(
+                    "kernel parameter {key:?} must be a path below net, such as net/ipv4/ip_forward, without empty, \
+                     '.' and '..' parts"
+                ),
+            ))
+        }
+    }
+
+    /// Reads a parameter of the calling thread's namespace.
+    pub(crate) fn read_file(key: &str) -> Result<Option<String>> {
+        match std::fs::read_to_string(path(key)?) {
+            Ok(mut text) => {
+                if text.ends_with('\n') {
+                    text.pop();
+                }
+                Ok(Some(text))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::new(
+                ErrorKind::Io,
+                format!("could not read kernel parameter {key}"),
+            )
+            .with_source(error)),
+        }
+    }
+
+    /// Writes a parameter of the calling thread's namespace.
+    pub(crate) fn write_file(key: &str, value: &str) -> Result<()> {
+        // Never creates: /proc would refuse, and a mount in its place must not be filled with files.
+        let outcome = std::fs::OpenOptions::new()
+            .write(true)
+            .open(path(key)?)
+            .and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes()));
+        outcome.map_err(|error| {
+            let hint = match error.kind() {
+                io::ErrorKind::NotFound => ": the kernel has no such parameter",
+                io::ErrorKind::ReadOnlyFilesystem => ": /proc/sys is mounted read-only",
+                _ => "",
+            };
+            Error::new(
+                ErrorKind::Io,
+                format!("could not set kernel parameter {key} to {value:?}{hint}"),
+            )
+            .with_source(error)
+        })
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn keys_outside_net_are_refused_by_name() {
+            for key in [
+                "kernel/hostname",
+                "net",
+                "net/",
+                "net//ipv4",
+                "net/../kernel/hostname",
+                "/net/ipv4/ip_forward",
+                "net/ipv4/./ip_forward",
+                "net/ipv4/ip_forward\0",
+                "network/x",
+                "",
+            ] {
+                let error = read_file(key).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{key:?}");
+                assert!(error.to_string().contains(&format!("{key:?}")), "{error}");
+                assert!(write_file(key, "1").is_err(), "{key:?}");
+            }
+        }
+
+        #[test]
+        fn a_parameter_is_read_without_its_newline() {
+            let value = read_file("net/ipv4/ip_forward").unwrap().unwrap();
+            assert!(value == "0" || value == "1", "{value:?}");
+        }
+
+        #[test]
+        fn a_missing_parameter_reads_as_none_and_cannot_be_written() {
+            let key = "net/ipv4/conf/no-such.link/arp_notify";
+            assert_eq!(read_file(key).unwrap(), None);
+            let error = write_file(key, "1").unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Io);
+            assert!(
+                error.to_string().contains(key) && error.to_string().contains("\"1\""),
+                "{error}"
+            );
+        }
+    }
+}

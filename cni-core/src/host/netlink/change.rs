@@ -1,0 +1,74 @@
+//! Changes, and how they print.
+
+use std::fmt;
+
+use super::link::{LinkSettings, NewLink, PortSettings, Vlan};
+use super::route::{Address, Route};
+
+/// One change to the kernel's network state. `Display` is the command that an operator would type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NetlinkChange {
+    /// Creates a link, exclusively: EEXIST when the name is taken. `ip link add`.
+    LinkAdd(NewLink),
+    /// Changes a link. `ip link set`.
+    LinkSet {
+        /// Name of the link.
+        link: String,
+        /// What to set.
+        settings: LinkSettings,
+    },
+    /// Deletes a link, and with a veth its peer. `ip link delete`.
+    LinkDel {
+        /// Name of the link.
+        link: String,
+    },
+    /// Deletes all links of a device group in one go: the kernel waits once for all of them. `ip link delete group`.
+    GroupDel {
+        /// The group; never 0, which every link is in.
+        group: u32,
+    },
+    /// Changes a bridge port. `bridge link set`.
+    PortSet {
+        /// Name of the port's link.
+        link: String,
+        /// What to set.
+        settings: PortSettings,
+    },
+    /// Adds VLANs to a port, or to the bridge itself. `bridge vlan add`.
+    VlanAdd {
+        /// Name of the link.
+        link: String,
+        /// First VLAN and flags.
+        vlan: Vlan,
+        /// Last VLAN of a range; the same as the first for one.
+        last: u16,
+        /// On the bridge device itself rather than on a port.
+        on_bridge: bool,
+    },
+    /// Removes VLANs from a port, or from the bridge itself. `bridge vlan delete`.
+    VlanDel {
+        /// Name of the link.
+        link: String,
+        /// First VLAN.
+        first: u16,
+        /// Last VLAN of a range; the same as the first for one.
+        last: u16,
+        /// On the bridge device itself rather than on a port.
+        on_bridge: bool,
+    },
+    /// Adds an address, exclusively. `ip address add`.
+    AddressAdd(Address),
+    /// Removes an address. `ip address delete`.
+    AddressDel(Address),
+    /// Adds a route, exclusively. `ip route add`.
+    RouteAdd(Route),
+    /// Removes a route. `ip route delete`.
+    RouteDel(Route),
+}
+
+impl fmt::Display for NetlinkChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}

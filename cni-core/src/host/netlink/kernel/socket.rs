@@ -1,0 +1,279 @@
+//! One blocking rtnetlink socket: requests, acknowledgements, dumps.
+//!
+//! The kernel executes an rtnetlink request inside `sendmsg(2)`; when that returns, the reply is already in the receive
+//! queue. So nothing here ever waits for the network, and neither epoll nor a background task is needed.
+
+use std::io;
+
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use rtnetlink::packet_core::{
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
+    NetlinkPayload,
+};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+
+use super::super::error::errno;
+use super::wire::{attributes, i32_of, string_of, u16_at, u16_of, u32_at, u32_of};
+
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const NLM_F_CAPPED: u16 = 0x100;
+const NLM_F_ACK_TLVS: u16 = 0x200;
+const NLMSGERR_ATTR_MSG: u16 = 1;
+const NLMSGERR_ATTR_OFFS: u16 = 2;
+const NLMSGERR_ATTR_MISS_TYPE: u16 = 6;
+const HEADER: usize = 16;
+/// `MSG_TRUNC` of recvmsg(2): return the datagram's real length.
+const MSG_TRUNC: i32 = 0x20;
+const EINTR: i32 = 4;
+/// The kernel fills dump datagrams up to 32 KiB (`netlink_recvmsg`); a single reply is at most 64 KiB of attributes.
+const BUFFER: usize = 64 * 1024;
+/// How often a dump is started again that another process's change has made inconsistent.
+const ATTEMPTS: usize = 10;
+
+/// A failure of one request: errno (0 when it is not the kernel's) and a sentence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) errno: i32,
+    pub(super) message: Option<String>,
+}
+
+impl Failure {
+    /// A failure that is not the kernel's.
+    pub(super) fn local(message: impl Into<String>) -> Self {
+        Self {
+            errno: 0,
+            message: Some(message.into()),
+        }
+    }
+
+    /// A failure found before the kernel was asked, with the errno that it would have answered.
+    pub(super) fn refused(errno: i32, message: impl Into<String>) -> Self {
+        Self {
+            errno,
+            message: Some(message.into()),
+        }
+    }
+}
+
+/// A reply: message type and payload.
+pub(super) type Reply<'a> = (u16, &'a [u8]);
+
+pub(super) struct Connection {
+    socket: Socket,
+    sequence: u32,
+    received: Vec<u8>,
+    sent: Vec<u8>,
+}
+
+impl Connection {
+    /// Opens a socket in the calling thread's network namespace; it stays there wherever it is used.
+    pub(super) fn open() -> io::Result<Self> {
+        let socket = Socket::new(NETLINK_ROUTE)?;
+        // Connecting binds as well, and then only the kernel can send to this socket.
+        socket.connect(&SocketAddr::new(0, 0))?;
+        socket.set_ext_ack(true)?;
+        socket.set_cap_ack(true)?;
+        // Since Linux 4.20. Without it the filters of dumps are ignored, and everything read is filtered here as well.
+        let _ = socket.set_netlink_get_strict_chk(true);
+        Ok(Self {
+            socket,
+            sequence: 0,
+            received: Vec::with_capacity(BUFFER),
+            sent: Vec::with_capacity(1024),
+        })
+    }
+
+    /// One change; returns when the kernel has made it.
+    pub(super) fn change(
+        &mut self,
+        message: RouteNetlinkMessage,
+        flags: u16,
+    ) -> Result<(), Failure> {
+        self.send(message, NLM_F_REQUEST | NLM_F_ACK | flags)?;
+        self.receive(false, &mut |_| {}).map(|_| ())
+    }
+
+    /// One read of one object. No acknowledgement is asked for: the reply is the end, and an error comes as one.
+    pub(super) fn get(
+        &mut self,
+        message: RouteNetlinkMessage,
+        each: &mut dyn FnMut(Reply<'_>),
+    ) -> Result<(), Failure> {
+        self.send(message, NLM_F_REQUEST)?;
+        self.receive(false, each).map(|_| ())
+    }
+
+    /// A dump. What an interrupted one has brought is thrown away, and it is asked for again.
+    pub(super) fn dump<T>(
+        &mut self,
+        message: &RouteNetlinkMessage,
+        mut each: impl FnMut(Reply<'_>, &mut Vec<T>),
+    ) -> Result<Vec<T>, Failure> {
+        for _ in 0..ATTEMPTS {
+            let mut found = Vec::new();
+            self.send(message.clone(), NLM_F_REQUEST | NLM_F_DUMP)?;
+            match self.receive(true, &mut |reply| each(reply, &mut found))? {
+                Dump::Whole => return Ok(found),
+                Dump::Interrupted => {}
+            }
+        }
+        Err(Failure::local(format!(
+            "other changes interrupted the dump {ATTEMPTS} times"
+        )))
+    }
+
+    fn send(&mut self, message: RouteNetlinkMessage, flags: u16) -> Result<(), Failure> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut header = NetlinkHeader::default();
+        header.flags = flags;
+        header.sequence_number = self.sequence;
+        let mut message = NetlinkMessage::new(header, NetlinkPayload::from(message));
+        message.finalize();
+        self.sent.clear();
+        self.sent.resize(message.buffer_len(), 0);
+        message.serialize(&mut self.sent);
+        loop {
+            match self.socket.send(&self.sent, 0) {
+                Ok(_) => return Ok(()),
+                Err(error) if error.raw_os_error() == Some(EINTR) => {}
+                Err(error) => return Err(transport("sending to the kernel", &error)),
+            }
+        }
+    }
+
+    /// Reads until the request is answered.
+    fn receive(&mut self, is_dump: bool, each: &mut dyn FnMut(Reply<'_>)) -> Result<Dump, Failure> {
+        let mut dump = Dump::Whole;
+        loop {
+            self.received.clear();
+            let length = match self.socket.recv(&mut self.received, MSG_TRUNC) {
+                Ok(length) => length,
+                Err(error) if error.raw_os_error() == Some(EINTR) => continue,
+                // Memory was short: a part of the dump is missing, but its end still comes.
+                Err(error) if is_dump && error.raw_os_error() == Some(errno::ENOBUFS) => {
+                    dump = Dump::Interrupted;
+                    continue;
+                }
+                Err(error) => return Err(transport("receiving from the kernel", &error)),
+            };
+            if length > self.received.len() {
+                return Err(Failure::local(format!(
+                    "the kernel's reply of {length} bytes is larger than the buffer of {} bytes",
+                    self.received.len()
+                )));
+            }
+            let end = scan(&self.received, &self.sent, self.sequence, &mut dump, each)?;
+            if end {
+                return Ok(dump);
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection")
+            .field("sequence", &self.sequence)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether a dump is consistent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Dump {
+    Whole,
+    Interrupted,
+}
+
+fn transport(what: &str, error: &io::Error) -> Failure {
+    Failure {
+        errno: error.raw_os_error().unwrap_or(0),
+        message: Some(format!("{what} failed")),
+    }
+}
+
+/// Goes through one datagram. `true` when the request with number `sequence` is answered.
+fn scan(
+    datagram: &[u8],
+    sent: &[u8],
+    sequence: u32,
+    dump: &mut Dump,
+    each: &mut dyn FnMut(Reply<'_>),
+) -> Result<bool, Failure> {
+    const MULTIPART: u16 = rtnetlink::packet_core::NLM_F_MULTIPART;
+    let cut = || Failure::local("the kernel's reply is cut off");
+    let mut rest = datagram;
+    while !rest.is_empty() {
+        let length = u32_at(rest, 0).ok_or_else(cut)? as usize;
+        let kind = u16_at(rest, 4).ok_or_else(cut)?;
+        let flags = u16_at(rest, 6).ok_or_else(cut)?;
+        let number = u32_at(rest, 8).ok_or_else(cut)?;
+        let payload = rest.get(HEADER..length).ok_or_else(cut)?;
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        if number != sequence {
+            continue;
+        }
+        if flags & NLM_F_DUMP_INTR != 0 {
+            *dump = Dump::Interrupted;
+        }
+        match kind {
+            NLMSG_ERROR | NLMSG_DONE => {
+                let code = i32_of(payload).unwrap_or(0);
+                if code >= 0 {
+                    return Ok(true);
+                }
+                return Err(refusal(code, kind, flags, payload, sent));
+            }
+            _ => {
+                each((kind, payload));
+                if flags & MULTIPART == 0 {
+                    return Ok(true);
+                }
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// The kernel's no, with its extended acknowledgement (`struct nlmsgerr`, `enum nlmsgerr_attrs`).
+fn refusal(code: i32, kind: u16, flags: u16, payload: &[u8], sent: &[u8]) -> Failure {
+    let mut failure = Failure {
+        errno: code.saturating_neg(),
+        message: None,
+    };
+    if flags & NLM_F_ACK_TLVS == 0 {
+        return failure;
+    }
+    // After the code: nothing (end of a dump), the request's header (capped), or the whole request.
+    let skip = if kind == NLMSG_DONE {
+        4
+    } else if flags & NLM_F_CAPPED != 0 {
+        4 + HEADER
+    } else {
+        let request = u32_at(payload, 4).unwrap_or(0) as usize;
+        4 + request.next_multiple_of(4)
+    };
+    let mut culprit = None;
+    for (kind, value) in attributes(payload.get(skip..).unwrap_or_default()) {
+        match kind {
+            NLMSGERR_ATTR_MSG => failure.message = Some(string_of(value)),
+            NLMSGERR_ATTR_OFFS => {
+                let offset = u32_of(value).unwrap_or(0) as usize;
+                culprit = sent
+                    .get(offset..)
+                    .and_then(|attribute| u16_of(attribute.get(2..)?))
+                    .map(|kind| format!("attribute type {}", kind & 0x3fff));
+            }
+            NLMSGERR_ATTR_MISS_TYPE => {
+                culprit = u32_of(value).map(|kind| format!("missing attribute type {kind}"));
+            }
+            _ => {}
+        }
+    }
+    failure.message = match (failure.message, culprit) {
+        (Some(message), Some(culprit)) => Some(format!("{message} [{culprit}]")),
+        (message, culprit) => message.or(culprit),
+    };
+    failure
+}

@@ -1,0 +1,80 @@
+//! rtnetlink as this crate sees it: four typed reads and one write.
+//!
+//! Objects are named, not numbered: a change names its link, and the implementation looks the index up. That keeps
+//! `desired` functions pure and lets a [`NetlinkChange`] print as the command an operator would type.
+
+use std::fmt;
+
+use async_trait::async_trait;
+
+mod change;
+mod error;
+#[cfg(feature = "kernel")]
+mod kernel;
+mod link;
+mod route;
+
+pub use change::NetlinkChange;
+pub use error::{ApplyError, NetlinkError, errno};
+#[cfg(feature = "kernel")]
+pub use kernel::KernelNetlink;
+pub use link::{
+    Link, LinkKind, LinkSettings, MacAddr, NewLink, NewLinkKind, OperState, PortSettings, Vlan,
+};
+pub use route::{Address, Neighbour, Route};
+
+/// Links, addresses, routes and neighbours of one network namespace.
+#[async_trait]
+pub trait Netlink: Send + Sync + fmt::Debug {
+    /// Links (`ip -d link show`). A name or index that does not exist gives an empty list.
+    async fn links(&self, filter: LinkFilter<'_>) -> Result<Vec<Link>, NetlinkError>;
+
+    /// Addresses of both families (`ip address show`), of one link or of all.
+    async fn addresses(&self, link: Option<&str>) -> Result<Vec<Address>, NetlinkError>;
+
+    /// Unicast routes of both families in all tables (`ip route show table all`), of one link or of all. Routes that
+    /// the kernel keeps for itself (table `local`, cloned entries) are left out.
+    async fn routes(&self, link: Option<&str>) -> Result<Vec<Route>, NetlinkError>;
+
+    /// Neighbours of both families and bridge forwarding entries (`ip neigh`, `bridge fdb`), of one link or of all.
+    async fn neighbours(&self, link: Option<&str>) -> Result<Vec<Neighbour>, NetlinkError>;
+
+    /// VLANs of a bridge or bridge port (`bridge vlan show dev LINK`).
+    async fn vlans(&self, link: &str) -> Result<Vec<Vlan>, NetlinkError>;
+
+    /// Makes the changes in order and stops at the first that fails. Messages may travel together where a failure of
+    /// one cannot make a later one act on the wrong object.
+    async fn apply(&self, changes: &[NetlinkChange]) -> Result<(), ApplyError>;
+}
+
+/// Which links to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LinkFilter<'a> {
+    /// All links.
+    All,
+    /// The link with this name: one request, not a dump.
+    Name(&'a str),
+    /// The link with this index: one request, not a dump.
+    Index(u32),
+    /// The ports of the bridge with this name.
+    Master(&'a str),
+}
+
+/// Conveniences on top of the small trait.
+#[async_trait]
+pub trait NetlinkExt: Netlink {
+    /// The link with this name, if there is one.
+    async fn link(&self, name: &str) -> Result<Option<Link>, NetlinkError> {
+        Ok(self.links(LinkFilter::Name(name)).await?.into_iter().next())
+    }
+
+    /// One change.
+    async fn apply_one(&self, change: NetlinkChange) -> Result<(), NetlinkError> {
+        self.apply(std::slice::from_ref(&change))
+            .await
+            .map_err(|error| error.error)
+    }
+}
+
+impl<T: Netlink + ?Sized> NetlinkExt for T {}
