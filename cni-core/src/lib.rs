@@ -7,6 +7,8 @@ pub mod host;
 pub mod ipam;
 pub mod plan;
 pub mod spec;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use backend::NetworkBackend;
 pub use cancel::Cancel;

@@ -1,0 +1,191 @@
+//! A stateful model of the kernel's network namespaces.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::host::{Host, NamespaceOpener, NetnsPath, Sandbox};
+
+use super::faults::Faults;
+use handle::Handle;
+use lock::FakeLock;
+use state::{NsId, State};
+
+mod addresses;
+mod firewall;
+mod handle;
+mod links;
+mod lock;
+mod ports;
+mod routes;
+mod state;
+mod sysctl;
+
+/// Several network namespaces in memory, with the kernel's rules and errnos. Clones share them.
+///
+/// The host's namespace is there from the beginning; others are made by name ([`FakeKernel::namespace`]). Every
+/// namespace has `lo`, down.
+///
+/// Modelled: links (bridges, veth pairs across namespaces, dummies) with index, master, carrier and operational state,
+/// MTU, MAC, alias, group and flags; addresses with their prefix routes; routes; bridge ports and VLANs; kernel
+/// parameters; nftables; the host lock.
+///
+/// Not modelled: packets, and so neighbours and forwarding entries; the link-local addresses that the kernel itself gives
+/// to links, with their routes; duplicate address detection; multicast; policy routing. State settles at once, where
+/// the kernel's link watch may take a moment. A namespace ends when [`FakeKernel::remove_namespace`] says so, even with
+/// handles open.
+#[derive(Clone)]
+pub struct FakeKernel(Arc<Inner>);
+
+struct Inner {
+    state: Mutex<State>,
+    faults: Faults,
+    lock: FakeLock,
+    host: NsId,
+}
+
+impl FakeKernel {
+    /// A kernel with the host's namespace and nothing in it but `lo`.
+    pub fn new() -> Self {
+        let mut state = State::default();
+        let host = state.new_namespace();
+        Self(Arc::new(Inner {
+            state: Mutex::new(state),
+            faults: Faults::new(),
+            lock: FakeLock::default(),
+            host,
+        }))
+    }
+
+    /// The same kernel built without bridge VLAN filtering: asking for it is EOPNOTSUPP.
+    #[must_use]
+    pub fn without_vlan_filtering(self) -> Self {
+        self.state().no_vlan_filtering = true;
+        self
+    }
+
+    /// The same kernel booted without IPv6: its parameters are missing, and its addresses are EOPNOTSUPP.
+    #[must_use]
+    pub fn without_ipv6(self) -> Self {
+        self.state().no_ipv6 = true;
+        self
+    }
+
+    /// Makes a network namespace, as `ip netns add` does, and returns its path. One that exists stays as it is.
+    pub fn namespace(&self, path: impl AsRef<Path>) -> NetnsPath {
+        let path = path.as_ref().to_owned();
+        let mut state = self.state();
+        if !state.paths.contains_key(&path) {
+            let id = state.new_namespace();
+            state.paths.insert(path.clone(), id);
+        }
+        NetnsPath::new(path)
+    }
+
+    /// Ends a namespace: its links go, and with each veth its peer elsewhere.
+    pub fn remove_namespace(&self, path: &NetnsPath) {
+        let mut state = self.state();
+        if let Some(id) = state.paths.get(path.as_path()).copied() {
+            state.destroy_namespace(id);
+            state.settle();
+        }
+    }
+
+    /// Handles for the host's namespace.
+    pub fn host(&self) -> Host {
+        let handle = Arc::new(self.handle(self.0.host));
+        Host {
+            netlink: handle.clone(),
+            firewall: handle.clone(),
+            sysctl: handle,
+            lock: Arc::new(self.0.lock.clone()),
+            namespaces: Arc::new(self.clone()),
+        }
+    }
+
+    /// Handles for the namespace of this path, which is made when it does not exist.
+    pub fn sandbox(&self, path: impl AsRef<Path>) -> Sandbox {
+        let path = self.namespace(path);
+        let id = self.state().paths.get(path.as_path()).copied();
+        self.bind(path, id.unwrap_or(self.0.host))
+    }
+
+    /// Counts the writes to this kernel, and makes them fail.
+    pub fn faults(&self) -> &Faults {
+        &self.0.faults
+    }
+
+    /// Writes attempted so far, see [`Faults::writes`].
+    pub fn writes(&self) -> u64 {
+        self.faults().writes()
+    }
+
+    /// The `n`-th write fails with `errno`, once, see [`Faults::fail_write`].
+    pub fn fail_write(&self, n: u64, errno: i32) {
+        self.faults().fail_write(n, errno);
+    }
+
+    /// From the `n`-th write on everything fails, see [`Faults::crash_at`].
+    pub fn crash_at(&self, n: u64) {
+        self.faults().crash_at(n);
+    }
+
+    /// Ends what [`FakeKernel::crash_at`] began.
+    pub fn revive(&self) {
+        self.faults().revive();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn handle(&self, ns: NsId) -> Handle {
+        Handle {
+            kernel: self.clone(),
+            ns,
+        }
+    }
+
+    fn bind(&self, path: NetnsPath, ns: NsId) -> Sandbox {
+        let handle = Arc::new(self.handle(ns));
+        Sandbox {
+            path,
+            netlink: handle.clone(),
+            sysctl: handle,
+        }
+    }
+}
+
+impl Default for FakeKernel {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for FakeKernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FakeKernel").finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl NamespaceOpener for FakeKernel {
+    async fn open(&self, path: &NetnsPath) -> Result<Sandbox> {
+        let id = self.state().paths.get(path.as_path()).copied();
+        match id {
+            Some(id) => Ok(self.bind(path.clone(), id)),
+            None => Err(Error::new(
+                ErrorKind::InvalidNetns,
+                format!("the network namespace {path} does not exist"),
+            )),
+        }
+    }
+
+    /// No path names the fake's own namespace.
+    async fn is_own(&self, _path: &NetnsPath) -> bool {
+        false
+    }
+}

@@ -1,0 +1,17 @@
+//! Test doubles, fault injection and the contracts of this crate's traits as functions that anyone can call.
+//!
+//! * [`MockNetlink`], [`MockFirewall`], [`MockSysctl`] and [`MockIpam`] answer call by call: "this errno at this call",
+//!   and order.
+//! * [`FakeKernel`] is a stateful model of several network namespaces with the kernel's own errnos: for everything
+//!   else. [`FakeIpam`] is the same for addresses.
+//! * [`Faults`] and [`Faulty`] make the n-th write fail, or kill the process at it, on the fake and on the real kernel.
+//! * [`snapshot`] is what a namespace holds, as text: "the state afterwards is the state before" is one `assert_eq!`.
+//! * [`conformance`] holds the contracts.
+
+mod fake;
+mod faults;
+mod mock;
+
+pub use fake::FakeKernel;
+pub use faults::{Fault, Faults};
+pub use mock::{MockFirewall, MockIpam, MockNetlink, MockSysctl};
