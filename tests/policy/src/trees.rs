@@ -1,0 +1,87 @@
+//! What a crate may pull in.
+
+use crate::cargo;
+
+/// The crates in the tree of normal dependencies.
+fn tree(arguments: &[&str]) -> Vec<String> {
+    let mut all = vec!["tree", "--edges=normal", "--prefix=none", "--format={p}"];
+    all.extend(arguments);
+    cargo(&all)
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .map(str::to_owned)
+        .collect()
+}
+
+#[track_caller]
+fn assert_without(tree: &[String], unwanted: &[&str]) {
+    assert!(tree.len() > 1, "cargo prints a tree");
+    for name in unwanted {
+        assert!(
+            !tree.iter().any(|have| have == name),
+            "{name} is in the tree: {tree:?}"
+        );
+    }
+}
+
+#[test]
+fn cni_core_without_default_features_has_no_runtime_and_no_netlink() {
+    let tree = tree(&["--package=cni-core", "--no-default-features"]);
+    assert_without(
+        &tree,
+        &[
+            "tokio",
+            "rtnetlink",
+            "netlink-sys",
+            "netlink-packet-route",
+            "nix",
+            "libc",
+            "mockall",
+        ],
+    );
+}
+
+#[test]
+fn cni_core_for_the_kernel_has_no_log_writer_and_no_mocks() {
+    let tree = tree(&["--package=cni-core"]);
+    assert_without(&tree, &["tracing-subscriber", "mockall", "regex", "clap"]);
+}
+
+#[test]
+fn no_backend_depends_on_an_asynchronous_runtime_of_its_own() {
+    let tree = tree(&["--package=backend-bridge", "--depth=1"]);
+    assert_without(&tree, &["tokio", "rtnetlink", "netlink-sys", "nix"]);
+}
+
+/// Log filters by regular expression, Kubernetes and etcd clients and argument parsers cost start-up time and size.
+#[test]
+fn no_plugin_carries_what_only_a_daemon_or_a_tool_needs() {
+    let members = cargo(&[
+        "tree",
+        "--workspace",
+        "--depth=0",
+        "--prefix=none",
+        "--format={p}",
+    ]);
+    let plugins = ["bridge", "host-local", "static", "loopback", "ptp"];
+    for line in members.lines() {
+        let name = line.split_whitespace().next().unwrap_or_default();
+        let plugin = name
+            .trim_start_matches("plugin-")
+            .trim_end_matches("-plugin");
+        if plugins.contains(&plugin) || name == "plugins" {
+            let tree = tree(&["--package", name]);
+            assert_without(
+                &tree,
+                &[
+                    "regex",
+                    "regex-automata",
+                    "clap",
+                    "kube",
+                    "etcd-client",
+                    "mockall",
+                ],
+            );
+        }
+    }
+}
