@@ -343,3 +343,6 @@ fn split_path(path: &OsStr) -> Vec<PathBuf> {
         .filter(|directory| !directory.as_os_str().is_empty())
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

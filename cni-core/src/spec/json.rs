@@ -400,3 +400,6 @@ impl<'de> Deserialize<'de> for Key<'de> {
         deserializer.deserialize_str(Reader)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -241,3 +241,6 @@ impl VersionReply {
         self.supported.iter().any(|text| text == version.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests;

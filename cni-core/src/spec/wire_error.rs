@@ -69,3 +69,6 @@ pub fn parse(text: &str) -> Result<Error> {
         error.with_source(details)
     })
 }
+
+#[cfg(test)]
+mod tests;

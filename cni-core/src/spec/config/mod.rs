@@ -5,6 +5,10 @@
 //! for `args`, `runtimeConfig` and `CNI_ARGS`.
 
 mod args;
+#[cfg(test)]
+mod args_tests;
+#[cfg(test)]
+mod properties;
 mod runtime;
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,8 @@
 //! Result Types"; older shapes: the texts of the tags spec-v0.2.0 and spec-v0.4.0.
 
 pub(in crate::spec) mod parse;
+#[cfg(test)]
+mod properties;
 mod render;
 #[cfg(test)]
 mod tests;
