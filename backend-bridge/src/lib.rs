@@ -1,1 +1,5 @@
-//! x
+//! Pods on a Linux bridge.
+
+mod config;
+
+pub use config::{BridgeConfig, VlanRange};
