@@ -222,7 +222,10 @@ fn trunk(object: &Object<'_>) -> Result<Vec<VlanRange>> {
         }
         if let Some(id) = member(&item, "id")? {
             let id = vlan_id("vlanTrunk.id", id)?;
-            ranges.push(VlanRange { first: id, last: id });
+            ranges.push(VlanRange {
+                first: id,
+                last: id,
+            });
         }
     }
     Ok(merged(ranges))
@@ -267,9 +270,7 @@ fn mac(object: &Object<'_>, args: Option<&CniArgs>) -> Result<Option<MacAddr>> {
         .and_then(|args| args.value("MAC"))
         .filter(|text| !text.is_empty())
     {
-        Some(text) => {
-            parse_mac("MAC of CNI_ARGS", text, ErrorKind::InvalidEnvironment).map(Some)
-        }
+        Some(text) => parse_mac("MAC of CNI_ARGS", text, ErrorKind::InvalidEnvironment).map(Some),
         None => Ok(None),
     }
 }

@@ -1,5 +1,6 @@
 //! Pods on a Linux bridge.
 
 mod config;
+mod spoof;
 
 pub use config::{BridgeConfig, VlanRange};
