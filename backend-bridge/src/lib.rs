@@ -1,1 +1,6 @@
-//! x
+//! Pods on a Linux bridge.
+
+mod config;
+mod spoof;
+
+pub use config::{BridgeConfig, VlanRange};

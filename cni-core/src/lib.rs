@@ -1,10 +1,12 @@
 //! The pieces of a CNI plugin.
 
+pub mod attach;
 pub mod backend;
 mod cancel;
 mod error;
 pub mod host;
 pub mod ipam;
+pub mod nat;
 pub mod plan;
 pub mod spec;
 #[cfg(any(test, feature = "testing"))]

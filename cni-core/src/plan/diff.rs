@@ -1,7 +1,7 @@
 //! The difference between what must exist and what does: a pure function.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::host::firewall::{Element, FirewallChange, Table, TableSpec};
+use crate::host::firewall::{ChainState, Element, FirewallChange, Table, TableSpec};
 use crate::host::netlink::{Address, LinkKind, NetlinkChange, NewLinkKind, PortSettings, Route};
 
 use super::diff_link::link;
@@ -324,7 +324,24 @@ fn table(spec: &TableSpec, state: &PlaceState, out: &mut Output<'_>) {
     let transaction = &mut out.transaction;
     match present.map(|present| spec.matches(present)) {
         Some(Ok(())) => return,
-        Some(Err(difference)) => transaction.reasons.push(difference),
+        Some(Err(difference)) => {
+            transaction.reasons.push(difference);
+            let chains = present.map(|present| present.chains.as_slice());
+            for chain in &spec.chains {
+                let known = |found: &ChainState| found.name == chain.name;
+                if !chains.unwrap_or_default().iter().any(known) {
+                    // The transaction that takes back runs from the last of these to the first.
+                    let (table, chain) = (spec.table.clone(), chain.name.clone());
+                    transaction.undo.push(FirewallChange::ChainDel {
+                        table: table.clone(),
+                        chain: chain.clone(),
+                    });
+                    transaction
+                        .undo
+                        .push(FirewallChange::ChainFlush { table, chain });
+                }
+            }
+        }
         None => {
             transaction
                 .reasons

@@ -50,6 +50,10 @@ fn create(spec: &LinkSpec, kind: &NewLinkKind, out: &mut Output<'_>) {
     let rest = LinkSettings {
         promiscuous: spec.promiscuous.filter(|promiscuous| *promiscuous),
         arp_notify: spec.arp_notify.then_some(true),
+        // The MTU that a bridge is created with follows its ports; only one that is set stays (BROPT_MTU_SET_BY_USER).
+        mtu: spec
+            .mtu
+            .filter(|_| matches!(kind, NewLinkKind::Bridge { .. })),
         alias: spec.alias.clone().filter(|_| shared),
         ..LinkSettings::default()
     };
@@ -133,6 +137,14 @@ fn mend(spec: &LinkSpec, found: &Link, master: Option<&Link>, out: &mut Output<'
             "alias is {:?}, should be {alias:?}",
             found.alias.as_deref().unwrap_or("")
         ));
+    }
+    if out.declared.owner == Owner::Shared
+        && let Some(alias) = &spec.adopted_alias
+        && found.alias.as_deref().is_none_or(str::is_empty)
+    {
+        now.mac = found.mac.filter(|mac| !mac.is_zero()).or(spec.initial_mac);
+        (now.alias, before.alias) = (Some(alias.clone()), Some(String::new()));
+        words.push("hardware address is not pinned".to_owned());
     }
     if spec.up && !found.up {
         (now.up, before.up) = (Some(true), Some(false));

@@ -171,6 +171,18 @@ fn short_network(network: &NetworkName) -> String {
     }
 }
 
+impl NetworkName {
+    /// The name where it has at most 64 bytes, else its hash behind a `#`: for what has to bear it in little room.
+    pub fn short(&self) -> String {
+        short_network(self)
+    }
+
+    /// The alias of a link that the network's attachments share, a bridge say: `cni:NETWORK`. It is no [`Mark`].
+    pub fn shared_alias(&self) -> String {
+        format!("cni:{}", self.short())
+    }
+}
+
 impl Mark {
     /// The mark as text.
     pub fn as_str(&self) -> &str {
@@ -232,7 +244,7 @@ fn mix(mut value: u64) -> u64 {
     value ^ (value >> 33)
 }
 
-fn base32(mut value: u64, digits: usize, into: &mut String) {
+pub(crate) fn base32(mut value: u64, digits: usize, into: &mut String) {
     const ALPHABET: [char; 32] = [
         'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j', 'k', 'l', 'm', 'n', 'o', 'p', 'q', 'r',
         's', 't', 'u', 'v', 'w', 'x', 'y', 'z', '2', '3', '4', '5', '6', '7',

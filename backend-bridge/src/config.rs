@@ -1,0 +1,307 @@
+//! The configuration's own keys: those of the reference `bridge` plugin, under the same names and defaults.
+
+use cni_core::host::netlink::MacAddr;
+use cni_core::spec::config::{CniArgs, NetworkConfig};
+use cni_core::spec::json::Object;
+use cni_core::spec::{Dns, InterfaceName};
+use cni_core::{Error, ErrorKind, Result};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+/// What a configuration asks of this backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BridgeConfig {
+    /// `bridge`: name of the bridge. Default `cni0`.
+    pub bridge: String,
+    /// `isGateway`, and whatever `isDefaultGateway` implies: the bridge bears the gateway's address.
+    pub is_gateway: bool,
+    /// `isDefaultGateway`: the container's default route goes through the bridge. Implies `isGateway`.
+    pub is_default_gateway: bool,
+    /// `forceAddress`: another address in the gateway's place is removed rather than an error.
+    pub force_address: bool,
+    /// `ipMasq`: what leaves the network is masqueraded.
+    pub ip_masq: bool,
+    /// `mtu` in bytes; `None` (absent or 0) is what is right for the uplink.
+    pub mtu: Option<u32>,
+    /// `hairpinMode`: frames may go back out of the port they came in by.
+    pub hairpin: bool,
+    /// `promiscMode`: the bridge itself is promiscuous. Excludes `hairpinMode`.
+    pub promiscuous: bool,
+    /// `vlan`: the VLAN of the container's untagged frames, 1 to 4094; `None` when absent or 0.
+    pub vlan: Option<u16>,
+    /// `vlanTrunk`: VLANs that reach the container with their tags, as merged ranges in order.
+    /// Without `vlan`, untagged frames are in VLAN 1.
+    pub trunk: Vec<VlanRange>,
+    /// `preserveDefaultVlan`: the port keeps the bridge's default VLAN. Default false, as the reference's code has it
+    /// (its documentation says true).
+    pub preserve_default_vlan: bool,
+    /// `macspoofchk`: frames with another source address than the container's are dropped.
+    pub mac_spoof_check: bool,
+    /// `enabledad`: IPv6 duplicate address detection runs, and ADD waits for it.
+    pub enable_dad: bool,
+    /// `disableContainerInterface`: the container's end stays down. Excludes `ipam`.
+    pub disable_container_interface: bool,
+    /// `portIsolation`: containers on this bridge do not reach each other through it.
+    pub port_isolation: bool,
+    /// The container's hardware address: `CNI_ARGS` `MAC`, overruled by `args.cni.mac`, overruled by
+    /// `runtimeConfig.mac`.
+    pub mac: Option<MacAddr>,
+    /// Whether the `ipam` section names a plugin; without it the network is a bare layer 2.
+    pub has_ipam: bool,
+    /// `dns`: overrules what address management says, when any of its fields is set.
+    pub dns: Dns,
+}
+
+/// VLANs from `first` to `last`, both included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct VlanRange {
+    /// First VLAN ID.
+    pub first: u16,
+    /// Last VLAN ID.
+    pub last: u16,
+}
+
+/// VLAN IDs end here: 4095 is reserved (IEEE 802.1Q).
+const VLAN_MAX: i64 = 4094;
+
+/// The smallest MTU that IPv4 allows on a link (RFC 791), and the largest that veth takes (`ETH_MAX_MTU`).
+const MTU_RANGE: std::ops::RangeInclusive<i64> = 68..=65535;
+
+impl BridgeConfig {
+    /// Reads the configuration and, when the verb has them, `CNI_ARGS`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Decode`] for a member of the wrong type, [`ErrorKind::InvalidConfig`] for a value that is out of
+    /// range or members that exclude each other, [`ErrorKind::InvalidEnvironment`] for a bad `MAC` in `CNI_ARGS`.
+    pub fn parse(config: &NetworkConfig, args: Option<&CniArgs>) -> Result<Self> {
+        let object = config.object()?;
+        let flag = |key| member::<bool>(&object, key).map(Option::unwrap_or_default);
+        let is_default_gateway = flag("isDefaultGateway")?;
+        let parsed = Self {
+            bridge: bridge_name(&object)?,
+            is_gateway: flag("isGateway")? || is_default_gateway,
+            is_default_gateway,
+            force_address: flag("forceAddress")?,
+            ip_masq: flag("ipMasq")?,
+            mtu: mtu(&object)?,
+            hairpin: flag("hairpinMode")?,
+            promiscuous: flag("promiscMode")?,
+            vlan: vlan(&object)?,
+            trunk: trunk(&object)?,
+            preserve_default_vlan: flag("preserveDefaultVlan")?,
+            mac_spoof_check: flag("macspoofchk")?,
+            enable_dad: flag("enabledad")?,
+            disable_container_interface: flag("disableContainerInterface")?,
+            port_isolation: flag("portIsolation")?,
+            mac: mac(&object, args)?,
+            has_ipam: has_ipam(config)?,
+            dns: config.dns()?,
+        };
+        masquerade_backend(&object)?;
+        parsed.consistent()?;
+        Ok(parsed)
+    }
+
+    /// Whether the bridge has to filter by VLAN.
+    pub fn uses_vlans(&self) -> bool {
+        self.vlan.is_some() || !self.trunk.is_empty()
+    }
+
+    fn consistent(&self) -> Result<()> {
+        if self.hairpin && self.promiscuous {
+            return Err(invalid(
+                "\"hairpinMode\" and \"promiscMode\" cannot both be true: set one of them to false",
+            ));
+        }
+        if self.disable_container_interface && self.has_ipam {
+            return Err(invalid(
+                "\"disableContainerInterface\" excludes \"ipam\": an interface that is down takes no address",
+            ));
+        }
+        if let (true, Some(vlan)) = (self.is_gateway, self.vlan) {
+            let name = format!("{}.{vlan}", self.bridge);
+            if name.len() > 15 {
+                return Err(invalid(format!(
+                    "\"isGateway\" with \"vlan\" needs an interface {name:?}, which is longer than 15 bytes: shorten \"bridge\""
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A member of the right type; absent and `null` are `None`.
+fn member<T: DeserializeOwned>(object: &Object<'_>, key: &str) -> Result<Option<T>> {
+    let Some(raw) = object.member(key) else {
+        return Ok(None);
+    };
+    serde_json::from_str(raw.get()).map(Some).map_err(|error| {
+        let message = format!("\"{key}\" is {}, which is of the wrong type", raw.get());
+        Error::new(ErrorKind::Decode, message).with_source(error)
+    })
+}
+
+fn invalid(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::InvalidConfig, message)
+}
+
+fn bridge_name(object: &Object<'_>) -> Result<String> {
+    let name = member::<String>(object, "bridge")?.unwrap_or_default();
+    if name.is_empty() {
+        return Ok("cni0".to_owned());
+    }
+    match name.parse::<InterfaceName>() {
+        Ok(_) => Ok(name),
+        Err(_) => Err(invalid(format!(
+            "\"bridge\" is {name:?}, which is no interface name: 1 to 15 bytes without '/', ':' and white space"
+        ))),
+    }
+}
+
+fn mtu(object: &Object<'_>) -> Result<Option<u32>> {
+    match member::<i64>(object, "mtu")? {
+        None | Some(0) => Ok(None),
+        Some(mtu) if MTU_RANGE.contains(&mtu) => Ok(u32::try_from(mtu).ok()),
+        Some(mtu) => Err(invalid(format!(
+            "\"mtu\" is {mtu}, and must be between {} and {}, or 0 for the uplink's",
+            MTU_RANGE.start(),
+            MTU_RANGE.end()
+        ))),
+    }
+}
+
+fn vlan(object: &Object<'_>) -> Result<Option<u16>> {
+    match member::<i64>(object, "vlan")? {
+        None | Some(0) => Ok(None),
+        Some(id) => vlan_id("vlan", id).map(Some),
+    }
+}
+
+fn vlan_id(key: &str, id: i64) -> Result<u16> {
+    match u16::try_from(id) {
+        Ok(short) if (1..=VLAN_MAX).contains(&id) => Ok(short),
+        _ => Err(invalid(format!(
+            "\"{key}\" is {id}, and must be a VLAN ID between 1 and {VLAN_MAX}"
+        ))),
+    }
+}
+
+fn trunk(object: &Object<'_>) -> Result<Vec<VlanRange>> {
+    #[derive(Deserialize)]
+    struct Raw<'a>(#[serde(borrow)] Vec<&'a serde_json::value::RawValue>);
+
+    let Some(raw) = object.member("vlanTrunk") else {
+        return Ok(Vec::new());
+    };
+    let items: Raw<'_> = serde_json::from_str(raw.get()).map_err(|error| {
+        Error::new(ErrorKind::Decode, "\"vlanTrunk\" is no list of objects").with_source(error)
+    })?;
+    let mut ranges = Vec::new();
+    for item in items.0 {
+        let item = Object::parse(item.get())?;
+        match (member(&item, "minID")?, member(&item, "maxID")?) {
+            (Some(first), Some(last)) => {
+                let range = VlanRange {
+                    first: vlan_id("vlanTrunk.minID", first)?,
+                    last: vlan_id("vlanTrunk.maxID", last)?,
+                };
+                if range.first > range.last {
+                    return Err(invalid(format!(
+                        "\"vlanTrunk\" has a range whose minID {first} is greater than its maxID {last}"
+                    )));
+                }
+                ranges.push(range);
+            }
+            (None, None) => {}
+            _ => {
+                return Err(invalid(
+                    "\"vlanTrunk\" has a range with only one of minID and maxID: give both",
+                ));
+            }
+        }
+        if let Some(id) = member(&item, "id")? {
+            let id = vlan_id("vlanTrunk.id", id)?;
+            ranges.push(VlanRange {
+                first: id,
+                last: id,
+            });
+        }
+    }
+    Ok(merged(ranges))
+}
+
+fn merged(mut ranges: Vec<VlanRange>) -> Vec<VlanRange> {
+    ranges.sort_unstable();
+    let mut merged: Vec<VlanRange> = Vec::new();
+    for range in ranges {
+        match merged.last_mut() {
+            Some(last) if range.first <= last.last.saturating_add(1) => {
+                last.last = last.last.max(range.last);
+            }
+            _ => merged.push(range),
+        }
+    }
+    merged
+}
+
+fn mac(object: &Object<'_>, args: Option<&CniArgs>) -> Result<Option<MacAddr>> {
+    let nested = |path: &[&str]| -> Result<Option<String>> {
+        let mut object = object.clone();
+        let Some((last, parents)) = path.split_last() else {
+            return Ok(None);
+        };
+        for key in parents {
+            match object.member(key) {
+                Some(raw) => object = Object::parse(raw.get())?,
+                None => return Ok(None),
+            }
+        }
+        Ok(member::<String>(&object, last)?.filter(|text| !text.is_empty()))
+    };
+    let invalid = ErrorKind::InvalidConfig;
+    if let Some(text) = nested(&["runtimeConfig", "mac"])? {
+        return parse_mac("runtimeConfig.mac", &text, invalid).map(Some);
+    }
+    if let Some(text) = nested(&["args", "cni", "mac"])? {
+        return parse_mac("args.cni.mac", &text, invalid).map(Some);
+    }
+    match args
+        .and_then(|args| args.value("MAC"))
+        .filter(|text| !text.is_empty())
+    {
+        Some(text) => parse_mac("MAC of CNI_ARGS", text, ErrorKind::InvalidEnvironment).map(Some),
+        None => Ok(None),
+    }
+}
+
+fn parse_mac(what: &str, text: &str, kind: ErrorKind) -> Result<MacAddr> {
+    let refuse = |why: &str| Err(Error::new(kind, format!("{what} is {text:?}, {why}")));
+    let Ok(mac) = text.parse::<MacAddr>() else {
+        return refuse("which is no hardware address like 02:42:ac:11:00:02");
+    };
+    let MacAddr([first, ..]) = mac;
+    if mac.is_zero() || first & 1 == 1 {
+        return refuse("which no interface can have: it must be a unicast address and not zero");
+    }
+    Ok(mac)
+}
+
+fn has_ipam(config: &NetworkConfig) -> Result<bool> {
+    let Some(ipam) = config.ipam()? else {
+        return Ok(false);
+    };
+    Ok(member::<String>(&ipam, "type")?.is_some_and(|kind| !kind.is_empty()))
+}
+
+/// Accepted so that configurations carry over; the rules are always nftables', and an iptables policy stands beside
+/// them.
+fn masquerade_backend(object: &Object<'_>) -> Result<()> {
+    let name = member::<String>(object, "ipMasqBackend")?.unwrap_or_default();
+    match name.as_str() {
+        "" | "iptables" | "nftables" => Ok(()),
+        other => Err(invalid(format!(
+            "\"ipMasqBackend\" is {other:?}, and must be \"iptables\", \"nftables\" or absent"
+        ))),
+    }
+}

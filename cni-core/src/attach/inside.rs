@@ -1,0 +1,159 @@
+//! The container's side, as every backend that gives addresses needs it.
+
+use std::net::IpAddr;
+
+use crate::host::netlink::{Address, Route};
+use crate::plan::{Desired, Object, Place};
+use crate::spec::AddResult;
+use crate::spec::result;
+
+/// IPv6 duplicate address detection (RFC 4862).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dad {
+    /// Addresses can be used at once: address management has seen to it that they are unique.
+    Off,
+    /// Detection runs, and takes about two seconds.
+    On,
+}
+
+/// Declares the kernel parameters of the container's interface for the addresses in `result`: IPv6 enabled, addresses
+/// that survive the link's going down, announcements. They have to come before the interface is brought up.
+pub fn parameters(desired: &mut Desired, interface: &str, result: &AddResult, dad: Dad) {
+    if !result.ips.iter().any(|ip| ip.address.is_ipv6()) {
+        return;
+    }
+    let mut set = |interface: &str, key: &str, value: &str| {
+        let key = format!("net/ipv6/conf/{interface}/{key}");
+        let value = value.to_owned();
+        desired.own(Place::Container, Object::Sysctl { key, value });
+    };
+    set("lo", "disable_ipv6", "0");
+    set(interface, "disable_ipv6", "0");
+    set(interface, "keep_addr_on_down", "1");
+    // Unsolicited neighbour advertisements when the hardware address is set: see `ready::announce`.
+    set(interface, "ndisc_notify", "1");
+    match dad {
+        // The link-local address, which the kernel makes by itself, is to be usable at once, too.
+        Dad::Off => set(interface, "accept_dad", "0"),
+        Dad::On => {
+            set(interface, "enhanced_dad", "1");
+            set(interface, "accept_dad", "1");
+        }
+    }
+}
+
+/// Declares the addresses in `result`.
+pub fn addresses(desired: &mut Desired, interface: &str, result: &AddResult, dad: Dad) {
+    for ip in &result.ips {
+        let mut address = Address::new(interface, ip.address);
+        address.no_dad = ip.address.is_ipv6() && dad == Dad::Off;
+        desired.own(Place::Container, Object::Address(address));
+    }
+}
+
+/// Declares the routes in `result`. One that says no gateway goes through its family's, unless its scope is narrower
+/// than the world; where there is none, its destinations are on the link.
+pub fn routes(desired: &mut Desired, interface: &str, result: &AddResult) {
+    for wanted in &result.routes {
+        let route = route(interface, wanted, result);
+        let object = Object::Route(route);
+        if !desired.items.iter().any(|known| known.object == object) {
+            desired.own(Place::Container, object);
+        }
+    }
+}
+
+fn route(interface: &str, wanted: &result::Route, result: &AddResult) -> Route {
+    let narrow = wanted.scope.is_some_and(|scope| scope >= Route::SCOPE_LINK);
+    let mut route = Route::new(wanted.dst, interface);
+    route.gateway = wanted
+        .gw
+        .or_else(|| gateway(result, wanted.dst.is_ipv4()).filter(|_| !narrow));
+    route.metric = wanted.priority;
+    route.table = wanted.table.unwrap_or(Route::MAIN);
+    route.mtu = (wanted.mtu != 0).then_some(wanted.mtu);
+    route.advmss = (wanted.advmss != 0).then_some(wanted.advmss);
+    if wanted.dst.is_ipv4() {
+        let by_default = match route.gateway {
+            Some(_) => 0,
+            None => Route::SCOPE_LINK,
+        };
+        route.scope = wanted.scope.unwrap_or(by_default);
+    }
+    route
+}
+
+/// The first gateway of a family.
+fn gateway(result: &AddResult, ipv4: bool) -> Option<IpAddr> {
+    result
+        .ips
+        .iter()
+        .filter_map(|ip| ip.gateway)
+        .find(|gateway| gateway.is_ipv4() == ipv4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::IpConfig;
+
+    fn result(routes: Vec<result::Route>) -> AddResult {
+        let mut ip = IpConfig::new("10.1.0.2/24".parse().unwrap());
+        ip.gateway = Some("10.1.0.1".parse().unwrap());
+        AddResult {
+            ips: vec![ip],
+            routes,
+            ..AddResult::default()
+        }
+    }
+
+    fn declared(routes_in: Vec<result::Route>) -> Vec<Route> {
+        let mut desired = Desired::new();
+        routes(&mut desired, "eth0", &result(routes_in));
+        let routes = desired.items.into_iter().map(|item| match item.object {
+            Object::Route(route) => route,
+            other => panic!("{other:?}"),
+        });
+        routes.collect()
+    }
+
+    #[test]
+    fn a_route_without_a_gateway_takes_its_familys() {
+        let routes = declared(vec![result::Route::new("0.0.0.0/0".parse().unwrap())]);
+        assert_eq!(routes[0].gateway, Some("10.1.0.1".parse().unwrap()));
+        assert_eq!(routes[0].scope, 0);
+    }
+
+    #[test]
+    fn a_route_of_link_scope_gets_no_gateway() {
+        let mut route = result::Route::new("10.9.0.0/16".parse().unwrap());
+        route.scope = Some(Route::SCOPE_LINK);
+        let routes = declared(vec![route]);
+        assert_eq!(routes[0].gateway, None);
+        assert_eq!(routes[0].scope, Route::SCOPE_LINK);
+    }
+
+    #[test]
+    fn a_family_without_a_gateway_has_its_routes_on_the_link() {
+        let routes = declared(vec![result::Route::new("fd00::/8".parse().unwrap())]);
+        assert_eq!(routes[0].gateway, None);
+    }
+
+    #[test]
+    fn the_metrics_of_a_route_are_honoured_and_duplicates_are_not() {
+        let mut route = result::Route::new("10.9.0.0/16".parse().unwrap());
+        (route.mtu, route.advmss, route.priority) = (1400, 1360, 7);
+        route.table = Some(100);
+        let routes = declared(vec![route.clone(), route]);
+        assert_eq!(routes.len(), 1);
+        assert_eq!(
+            (
+                routes[0].mtu,
+                routes[0].advmss,
+                routes[0].metric,
+                routes[0].table
+            ),
+            (Some(1400), Some(1360), 7, 100)
+        );
+    }
+}

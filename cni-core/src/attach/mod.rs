@@ -1,0 +1,71 @@
+//! The life of an attachment, for any backend that attaches containers by a veth pair: reserve addresses, establish,
+//! wait, seal; detach; compare; collect.
+//!
+//! A backend says what must exist ([`Wiring::declare`], pure) and what is left to do once it does ([`Wiring::finish`]);
+//! everything that makes a failed ADD a no-op, a repeated DEL a success and a CHECK complete is here, once.
+//!
+//! The host's end of the pair must be named [`Attachment::host_name`](crate::spec::Attachment::host_name), elements of
+//! nftables sets must bear [`Attachment::mark`](crate::spec::Attachment::mark) as their comment.
+
+mod add;
+mod check;
+mod del;
+mod gc;
+pub mod inside;
+pub mod ready;
+
+pub use add::{add, seal};
+pub use check::{check, of_prev_result};
+pub use del::{Elements, del};
+pub use gc::gc;
+
+use async_trait::async_trait;
+
+use crate::backend::Context;
+use crate::cancel::Cancel;
+use crate::error::Result;
+use crate::plan::{Desired, Handles};
+use crate::spec::AddResult;
+
+/// How a backend wires one attachment.
+#[async_trait]
+pub trait Wiring: Send + Sync {
+    /// Whether addresses are reserved; a bare layer 2 has none.
+    fn uses_ipam(&self) -> bool {
+        true
+    }
+
+    /// What must exist, and the result that says so, given what address management answered. Pure.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidConfig`](crate::ErrorKind::InvalidConfig) when addresses and configuration do not go together.
+    fn declare(&self, addresses: AddResult) -> Result<Declaration>;
+
+    /// Called once everything exists: waits until it works, announces it, and fills in what only the kernel knows. On
+    /// an error everything is taken back.
+    ///
+    /// # Errors
+    /// Whatever keeps the attachment from being usable.
+    async fn finish(
+        &self,
+        handles: &Handles<'_>,
+        result: &mut AddResult,
+        cancel: &Cancel,
+    ) -> Result<()>;
+}
+
+/// What must exist, and the result that says so.
+#[derive(Debug, Clone)]
+pub struct Declaration {
+    /// What must exist.
+    pub desired: Desired,
+    /// The result for the runtime.
+    pub result: AddResult,
+}
+
+fn host_handles<'a>(cx: &Context<'a>) -> Handles<'a> {
+    Handles {
+        host: cx.host,
+        sandbox: None,
+    }
+}
