@@ -5,7 +5,11 @@ mod cancel;
 mod error;
 pub mod host;
 pub mod ipam;
+#[cfg(feature = "log")]
+pub mod log;
 pub mod plan;
+#[cfg(feature = "plugin")]
+pub mod plugin;
 pub mod spec;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
