@@ -44,6 +44,12 @@ pub trait NetworkBackend: Send + Sync + fmt::Debug {
     /// Detaches the container.
     async fn del(&self, cx: &Context<'_>, request: &DelRequest<'_>) -> Result<()>;
 
+    /// What `del` would do, for a dry run; it changes nothing. `None` when the backend cannot tell.
+    async fn del_plan(&self, cx: &Context<'_>, request: &DelRequest<'_>) -> Result<Option<Plan>> {
+        let _ = (cx, request);
+        Ok(None)
+    }
+
     /// Compares what `add` made with what is there.
     async fn check(&self, cx: &Context<'_>, request: &CheckRequest<'_>) -> Result<()>;
 

@@ -7,7 +7,11 @@ mod error;
 pub mod host;
 pub mod ipam;
 pub mod nat;
+#[cfg(feature = "log")]
+pub mod log;
 pub mod plan;
+#[cfg(feature = "plugin")]
+pub mod plugin;
 pub mod spec;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
