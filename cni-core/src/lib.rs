@@ -6,9 +6,9 @@ mod cancel;
 mod error;
 pub mod host;
 pub mod ipam;
-pub mod nat;
 #[cfg(feature = "log")]
 pub mod log;
+pub mod nat;
 pub mod plan;
 #[cfg(feature = "plugin")]
 pub mod plugin;

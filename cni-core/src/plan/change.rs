@@ -90,6 +90,14 @@ impl Plan {
     }
 }
 
+impl FromIterator<Step> for Plan {
+    fn from_iter<T: IntoIterator<Item = Step>>(steps: T) -> Self {
+        Self {
+            steps: steps.into_iter().collect(),
+        }
+    }
+}
+
 impl Step {
     /// A step that is not taken back on its own.
     pub fn new(place: Place, change: Change, reason: impl Into<String>) -> Self {

@@ -1,0 +1,55 @@
+//! Where the plugin binaries are.
+
+use std::env;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::Result;
+
+/// What the demo runs, and the package that it comes from.
+const PLUGINS: [&str; 3] = ["bridge", "host-local", "loopback"];
+
+/// The directory that this program is in, with the plugins beside it. Run by cargo, it has cargo build them first, so that
+/// they are what the source says.
+pub(crate) fn directory() -> Result<PathBuf> {
+    let program =
+        env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
+    let directory = program
+        .parent()
+        .ok_or("this program is in no directory")?
+        .to_owned();
+    if let Some(cargo) = env::var_os("CARGO") {
+        let profile = directory
+            .file_name()
+            .ok_or("this program is in no target directory")?;
+        let target = directory
+            .parent()
+            .ok_or("this program is in no target directory")?;
+        let profile = if profile == "debug" {
+            "dev".into()
+        } else {
+            profile.to_owned()
+        };
+        let mut build = Command::new(cargo);
+        build
+            .args(["build", "--quiet", "--package", "cni-plugins", "--profile"])
+            .arg(profile);
+        build.arg("--target-dir").arg(target);
+        build.current_dir(env!("CARGO_MANIFEST_DIR"));
+        let status = build
+            .status()
+            .map_err(|error| format!("cannot run cargo: {error}"))?;
+        if !status.success() {
+            return Err("cargo could not build the plugins; its messages are above".to_owned());
+        }
+    }
+    for plugin in PLUGINS {
+        if !directory.join(plugin).is_file() {
+            return Err(format!(
+                "there is no plugin {plugin} in {}: build them (`cargo build --release`), or use `cargo run`",
+                directory.display()
+            ));
+        }
+    }
+    Ok(directory)
+}
