@@ -1,0 +1,308 @@
+//! Rules as the kernel runs them: loads into registers, comparisons, lookups, verdicts.
+
+use ipnetwork::IpNetwork;
+
+use super::message::Writer;
+use super::uapi::*;
+use super::value::{encode_one, family};
+use crate::host::firewall::{Action, Family, Field, Match, Rule, ValueType};
+
+/// Writes the rule's expressions (`NFTA_RULE_EXPRESSIONS`).
+pub(super) fn write_rule(writer: &mut Writer, table: Family, rule: &Rule) -> Result<(), String> {
+    writer.nest(NFTA_RULE_EXPRESSIONS, |writer| {
+        let mut rule_writer = RuleWriter {
+            writer,
+            table,
+            network: None,
+            ether: table == Family::Bridge,
+        };
+        for condition in &rule.matches {
+            rule_writer.condition(condition)?;
+        }
+        rule_writer.action(&rule.action)
+    })
+}
+
+/// Where a field is read.
+enum Source {
+    Payload { base: u32, offset: u32 },
+    Meta(u32),
+}
+
+impl Field {
+    fn source(self) -> Source {
+        let network = |offset| Source::Payload {
+            base: NFT_PAYLOAD_NETWORK_HEADER,
+            offset,
+        };
+        match self {
+            Self::Ipv4Source => network(12),
+            Self::Ipv4Destination => network(16),
+            Self::Ipv6Source => network(8),
+            Self::Ipv6Destination => network(24),
+            Self::EtherSource => Source::Payload {
+                base: NFT_PAYLOAD_LL_HEADER,
+                offset: 6,
+            },
+            Self::DestinationPort => Source::Payload {
+                base: NFT_PAYLOAD_TRANSPORT_HEADER,
+                offset: 2,
+            },
+            Self::InputInterface => Source::Meta(NFT_META_IIFNAME),
+            Self::OutputInterface => Source::Meta(NFT_META_OIFNAME),
+            Self::Protocol => Source::Meta(NFT_META_L4PROTO),
+            Self::Mark => Source::Meta(NFT_META_MARK),
+        }
+    }
+
+    fn value_type(self) -> ValueType {
+        match self {
+            Self::Ipv4Source | Self::Ipv4Destination => ValueType::Ipv4,
+            Self::Ipv6Source | Self::Ipv6Destination => ValueType::Ipv6,
+            Self::EtherSource => ValueType::Mac,
+            Self::InputInterface | Self::OutputInterface => ValueType::Interface,
+            Self::Protocol => ValueType::Protocol,
+            Self::DestinationPort => ValueType::Port,
+            Self::Mark => ValueType::Mark,
+        }
+    }
+
+    /// The network protocol whose header the field is in.
+    fn network(self) -> Option<Family> {
+        match self.value_type() {
+            ValueType::Ipv4 => Some(Family::Ip),
+            ValueType::Ipv6 => Some(Family::Ip6),
+            _ => None,
+        }
+    }
+}
+
+struct RuleWriter<'a> {
+    writer: &'a mut Writer,
+    table: Family,
+    /// The network protocol that the rule has been narrowed to.
+    network: Option<Family>,
+    /// Whether packets are known to have an Ethernet header.
+    ether: bool,
+}
+
+impl RuleWriter<'_> {
+    fn condition(&mut self, condition: &Match) -> Result<(), String> {
+        match condition {
+            Match::Prefix {
+                field,
+                prefix,
+                negated,
+            } => self.prefix(*field, *prefix, *negated),
+            Match::Is {
+                field,
+                value,
+                negated,
+            } => {
+                if value.value_type() != field.value_type() {
+                    return Err(format!("{value} is no value of `{field}`"));
+                }
+                let bytes = encode_one(value)?;
+                self.load_guarded(*field)?;
+                self.compare(&bytes, *negated);
+                Ok(())
+            }
+            Match::InSet {
+                fields,
+                set,
+                negated,
+            } => {
+                self.load_all(fields)?;
+                let flags = if *negated { NFT_LOOKUP_F_INV } else { 0 };
+                self.expression("lookup", |w| {
+                    w.text(NFTA_LOOKUP_SET, set);
+                    w.be32(NFTA_LOOKUP_SREG, NFT_REG32_00);
+                    w.be32(NFTA_LOOKUP_FLAGS, flags);
+                });
+                Ok(())
+            }
+        }
+    }
+
+    /// Whole bytes are compared as they are; other lengths need a mask.
+    fn prefix(&mut self, field: Field, prefix: IpNetwork, negated: bool) -> Result<(), String> {
+        let network = match prefix {
+            IpNetwork::V4(_) => Family::Ip,
+            IpNetwork::V6(_) => Family::Ip6,
+        };
+        if field.network() != Some(network) {
+            return Err(format!("{prefix} is no prefix of `{field}`"));
+        }
+        self.guard(field)?;
+        let bytes = |address| match address {
+            std::net::IpAddr::V4(address) => address.octets().to_vec(),
+            std::net::IpAddr::V6(address) => address.octets().to_vec(),
+        };
+        let (mut value, mask) = (bytes(prefix.network()), bytes(prefix.mask()));
+        let bits = usize::from(prefix.prefix());
+        if bits > 0 && bits.is_multiple_of(8) {
+            value.truncate(bits / 8);
+            self.load(field, value.len(), NFT_REG32_00);
+        } else {
+            self.load(field, value.len(), NFT_REG32_00);
+            self.mask(&mask);
+        }
+        self.compare(&value, negated);
+        Ok(())
+    }
+
+    fn action(&mut self, action: &Action) -> Result<(), String> {
+        match action {
+            Action::Accept => self.verdict(NF_ACCEPT, None),
+            Action::Drop { counter } => {
+                if *counter {
+                    self.expression("counter", |_| {});
+                }
+                self.verdict(NF_DROP, None);
+            }
+            Action::Return => self.verdict(NFT_RETURN, None),
+            Action::Jump(chain) => self.verdict(NFT_JUMP, Some(chain)),
+            Action::Goto(chain) => self.verdict(NFT_GOTO, Some(chain)),
+            Action::VerdictMap { fields, map } => {
+                self.load_all(fields)?;
+                self.expression("lookup", |w| {
+                    w.text(NFTA_LOOKUP_SET, map);
+                    w.be32(NFTA_LOOKUP_SREG, NFT_REG32_00);
+                    w.be32(NFTA_LOOKUP_DREG, NFT_REG_VERDICT);
+                });
+            }
+            Action::Masquerade => self.expression("masq", |_| {}),
+        }
+        Ok(())
+    }
+
+    fn verdict(&mut self, code: i32, chain: Option<&str>) {
+        self.expression("immediate", |w| {
+            w.be32(NFTA_IMMEDIATE_DREG, NFT_REG_VERDICT);
+            w.nest(NFTA_IMMEDIATE_DATA, |w| write_verdict(w, code, chain));
+        });
+    }
+
+    /// Loads the fields side by side, as the key of a concatenation.
+    fn load_all(&mut self, fields: &[Field]) -> Result<(), String> {
+        if fields.is_empty() {
+            return Err("a lookup needs at least one field".to_owned());
+        }
+        for field in fields {
+            self.guard(*field)?;
+        }
+        let mut register = NFT_REG32_00;
+        for field in fields {
+            let size = field.value_type().size();
+            self.load(*field, size, register);
+            register += size.div_ceil(4) as u32;
+        }
+        Ok(())
+    }
+
+    fn load_guarded(&mut self, field: Field) -> Result<(), String> {
+        self.guard(field)?;
+        self.load(field, field.value_type().size(), NFT_REG32_00);
+        Ok(())
+    }
+
+    /// Makes sure that the header is there which the field is read from, as nft does: once a rule.
+    fn guard(&mut self, field: Field) -> Result<(), String> {
+        if field == Field::EtherSource && !self.ether {
+            self.ether = true;
+            let ethernet = 1_u16; // ARPHRD_ETHER
+            self.meta(NFT_META_IIFTYPE, NFT_REG32_00);
+            self.compare(&ethernet.to_ne_bytes(), false);
+        }
+        let Some(network) = field.network() else {
+            return Ok(());
+        };
+        if let Some(other) = self.network {
+            return if other == network {
+                Ok(())
+            } else {
+                Err(format!("`{field}` cannot be read in a rule for {other}"))
+            };
+        }
+        match self.table {
+            Family::Inet => {
+                self.meta(NFT_META_NFPROTO, NFT_REG32_00);
+                self.compare(&[family(network)], false);
+            }
+            Family::Bridge => {
+                let ethertype: u16 = if network == Family::Ip6 {
+                    0x86dd
+                } else {
+                    0x0800
+                };
+                self.meta(NFT_META_PROTOCOL, NFT_REG32_00);
+                self.compare(&ethertype.to_be_bytes(), false);
+            }
+            Family::Ip | Family::Ip6 if self.table != network => {
+                return Err(format!(
+                    "`{field}` cannot be read in an {} table",
+                    self.table
+                ));
+            }
+            Family::Ip | Family::Ip6 => {}
+        }
+        self.network = Some(network);
+        Ok(())
+    }
+
+    fn load(&mut self, field: Field, size: usize, register: u32) {
+        match field.source() {
+            Source::Meta(key) => self.meta(key, register),
+            Source::Payload { base, offset } => self.expression("payload", |w| {
+                w.be32(NFTA_PAYLOAD_DREG, register);
+                w.be32(NFTA_PAYLOAD_BASE, base);
+                w.be32(NFTA_PAYLOAD_OFFSET, offset);
+                w.be32(NFTA_PAYLOAD_LEN, size as u32);
+            }),
+        }
+    }
+
+    fn meta(&mut self, key: u32, register: u32) {
+        self.expression("meta", |w| {
+            w.be32(NFTA_META_DREG, register);
+            w.be32(NFTA_META_KEY, key);
+        });
+    }
+
+    fn mask(&mut self, mask: &[u8]) {
+        self.expression("bitwise", |w| {
+            w.be32(NFTA_BITWISE_SREG, NFT_REG32_00);
+            w.be32(NFTA_BITWISE_DREG, NFT_REG32_00);
+            w.be32(NFTA_BITWISE_LEN, mask.len() as u32);
+            w.nest(NFTA_BITWISE_MASK, |w| w.attribute(NFTA_DATA_VALUE, mask));
+            w.nest(NFTA_BITWISE_XOR, |w| {
+                w.attribute(NFTA_DATA_VALUE, &vec![0; mask.len()]);
+            });
+        });
+    }
+
+    fn compare(&mut self, value: &[u8], negated: bool) {
+        self.expression("cmp", |w| {
+            w.be32(NFTA_CMP_SREG, NFT_REG32_00);
+            w.be32(NFTA_CMP_OP, if negated { NFT_CMP_NEQ } else { NFT_CMP_EQ });
+            w.nest(NFTA_CMP_DATA, |w| w.attribute(NFTA_DATA_VALUE, value));
+        });
+    }
+
+    fn expression(&mut self, name: &str, body: impl FnOnce(&mut Writer)) {
+        self.writer.nest(NFTA_LIST_ELEM, |w| {
+            w.text(NFTA_EXPR_NAME, name);
+            w.nest(NFTA_EXPR_DATA, body);
+        });
+    }
+}
+
+/// A verdict as data (`NFTA_DATA_VERDICT`).
+pub(super) fn write_verdict(writer: &mut Writer, code: i32, chain: Option<&str>) {
+    writer.nest(NFTA_DATA_VERDICT, |w| {
+        w.attribute(NFTA_VERDICT_CODE, &code.to_be_bytes());
+        if let Some(chain) = chain {
+            w.text(NFTA_VERDICT_CHAIN, chain);
+        }
+    });
+}

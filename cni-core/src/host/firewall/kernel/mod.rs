@@ -1,0 +1,294 @@
+//! nftables over netlink, without the `nft` program.
+
+mod background;
+mod batch;
+mod decode;
+mod expression;
+mod message;
+mod socket;
+mod uapi;
+mod value;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+
+use self::batch::{Batch, write_element};
+use self::decode::SetTypes;
+use self::message::{Attributes, Message, Writer};
+use self::socket::{Connection, Failure};
+use self::uapi::*;
+use super::{
+    Element, Firewall, FirewallChange, RuleState, SetState, Table, TableState, Value, ValueType,
+};
+use crate::host::netlink::{NetlinkError, errno};
+
+/// How often a table is read anew when a commit came between its chains, rules and sets.
+const CONSISTENT_TRIES: usize = 8;
+
+/// nftables of the network namespace that the calling thread is in at the first use.
+///
+/// Without nftables in the kernel every call fails with EPROTONOSUPPORT or EOPNOTSUPP; without `CAP_NET_ADMIN` in the
+/// namespace, with EPERM.
+#[derive(Debug, Default)]
+pub struct KernelFirewall {
+    /// For reads and for commits that delete nothing.
+    connection: Mutex<Option<Connection>>,
+}
+
+impl KernelFirewall {
+    /// Opens nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Runs `work` on the kept socket, opening it when there is none.
+    fn with<T>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let mut kept = self
+            .connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut connection = match kept.take() {
+            Some(connection) => connection,
+            None => Connection::open()?,
+        };
+        let result = work(&mut connection);
+        // After a failure that is not the kernel's answer the queue may hold anything: such a socket is not kept.
+        if !matches!(&result, Err(failure) if failure.sequence == 0) {
+            *kept = Some(connection);
+        }
+        result
+    }
+}
+
+#[async_trait]
+impl Firewall for KernelFirewall {
+    async fn table(&self, table: &Table) -> Result<Option<TableState>, NetlinkError> {
+        self.with(|connection| {
+            let mut tries = 1;
+            loop {
+                let (state, consistent) = read_table(connection, table)?;
+                // A reader must not starve where others commit all the time; each dump is consistent in itself.
+                if consistent || tries == CONSISTENT_TRIES {
+                    return Ok(state);
+                }
+                tries += 1;
+            }
+        })
+        .map_err(|failure| told(format!("nft list table {table}"), failure))
+    }
+
+    async fn elements(&self, table: &Table, set: &str) -> Result<Vec<Element>, NetlinkError> {
+        self.with(|connection| {
+            let Some(types) = read_types(connection, table, set)? else {
+                return Ok(Vec::new());
+            };
+            let elements = connection.dump(
+                NFT_MSG_GETSETELEM,
+                value::family(table.family),
+                |w| {
+                    w.text(NFTA_SET_ELEM_LIST_TABLE, &table.name);
+                    w.text(NFTA_SET_ELEM_LIST_SET, set);
+                },
+                |message, all| {
+                    for (_, element) in message.attributes().nested(NFTA_SET_ELEM_LIST_ELEMENTS) {
+                        all.push(decode::element(Attributes(element), &types)?);
+                    }
+                    Some(())
+                },
+            )?;
+            Ok(elements.unwrap_or_default())
+        })
+        .map_err(|failure| told(format!("nft list set {table} {set}"), failure))
+    }
+
+    async fn element(
+        &self,
+        table: &Table,
+        set: &str,
+        key: &[Value],
+    ) -> Result<Option<Element>, NetlinkError> {
+        let wanted = Element::new(key.to_vec());
+        let operation = || format!("nft get element {table} {set} {{ {wanted} }}");
+        let mut probe = Writer::default();
+        write_element(&mut probe, &wanted, false)
+            .map_err(|why| NetlinkError::new(operation(), 0).with_message(why))?;
+        self.with(|connection| read_element(connection, table, set, &wanted))
+            .map_err(|failure| told(operation(), failure))
+    }
+
+    async fn commit(&self, changes: &[FirewallChange]) -> Result<(), NetlinkError> {
+        let batch = Batch::encode(changes).map_err(|(index, why)| {
+            NetlinkError::new(culprit_text(changes, index, None), 0).with_message(why)
+        })?;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let batch = Arc::new(batch);
+        let result = if changes.iter().any(FirewallChange::deletes) {
+            let batch = Arc::clone(&batch);
+            // The socket is closed before the thread ends, and closing it waits for readers.
+            background::run(move || Connection::open()?.commit(&batch))
+                .await
+                .unwrap_or_else(|| Err(Failure::own("the committing thread panicked")))
+        } else {
+            self.with(|connection| connection.commit(&batch))
+        };
+        result.map_err(|failure| {
+            let (index, element) = batch.culprit(failure.sequence, failure.offset);
+            told(culprit_text(changes, index, element), failure)
+        })
+    }
+}
+
+/// A table, and whether no commit came between the parts.
+fn read_table(
+    connection: &mut Connection,
+    table: &Table,
+) -> Result<(Option<TableState>, bool), Failure> {
+    let family = value::family(table.family);
+    let mut generations = Vec::new();
+    let mut seen = |message: &Message<'_>| generations.push(message.generation());
+    let found = connection.get(
+        NFT_MSG_GETTABLE,
+        family,
+        |w| w.text(NFTA_TABLE_NAME, &table.name),
+        |message| Some(seen(message)),
+    )?;
+    if found.is_none() {
+        return Ok((None, true));
+    }
+    let of_table = |message: &Message<'_>, kind| {
+        message.attributes().text(kind).as_deref() == Some(table.name.as_str())
+    };
+    let mut state = TableState::default();
+    // The kernel filters rules and sets by table, chains only by family.
+    let name = |w: &mut Writer| w.text(NFTA_CHAIN_TABLE, &table.name);
+    state.chains = connection
+        .dump(NFT_MSG_GETCHAIN, family, name, |message, all| {
+            seen(message);
+            if of_table(message, NFTA_CHAIN_TABLE) {
+                all.push(decode::chain(message.attributes())?);
+            }
+            Some(())
+        })?
+        .unwrap_or_default();
+    let rules: Option<Vec<(String, RuleState)>> =
+        connection.dump(NFT_MSG_GETRULE, family, name, |message, all| {
+            seen(message);
+            if of_table(message, NFTA_RULE_TABLE) {
+                all.push(decode::rule(message.attributes())?);
+            }
+            Some(())
+        })?;
+    for (chain, rule) in rules.unwrap_or_default() {
+        if let Some(chain) = state.chains.iter_mut().find(|other| other.name == chain) {
+            chain.rules.push(rule);
+        }
+    }
+    state.sets = connection
+        .dump(NFT_MSG_GETSET, family, name, |message, all| {
+            seen(message);
+            let name = message.attributes().text(NFTA_SET_NAME)?;
+            if of_table(message, NFTA_SET_TABLE) {
+                all.push(SetState { name });
+            }
+            Some(())
+        })?
+        .unwrap_or_default();
+    let consistent = generations
+        .windows(2)
+        .all(|pair| pair.first() == pair.last());
+    Ok((Some(state), consistent))
+}
+
+fn read_types(
+    connection: &mut Connection,
+    table: &Table,
+    set: &str,
+) -> Result<Option<SetTypes>, Failure> {
+    connection.get(
+        NFT_MSG_GETSET,
+        value::family(table.family),
+        |w| {
+            w.text(NFTA_SET_TABLE, &table.name);
+            w.text(NFTA_SET_NAME, set);
+        },
+        |message| decode::set_types(message.attributes()),
+    )
+}
+
+/// The key tells the types of the answer, but for data that is no verdict.
+fn read_element(
+    connection: &mut Connection,
+    table: &Table,
+    set: &str,
+    wanted: &Element,
+) -> Result<Option<Element>, Failure> {
+    let found = connection.get(
+        NFT_MSG_GETSETELEM,
+        value::family(table.family),
+        |w| {
+            w.text(NFTA_SET_ELEM_LIST_TABLE, &table.name);
+            w.text(NFTA_SET_ELEM_LIST_SET, set);
+            w.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |w| {
+                write_element(w, wanted, false).ok();
+            });
+        },
+        |message| {
+            let list = message.attributes().nested(NFTA_SET_ELEM_LIST_ELEMENTS);
+            list.find(NFTA_LIST_ELEM).map(<[u8]>::to_vec)
+        },
+    )?;
+    let Some(bytes) = found else {
+        return Ok(None);
+    };
+    let key: Vec<ValueType> = wanted.key.iter().map(Value::value_type).collect();
+    let types = match SetTypes::of_element(key, Attributes(&bytes)) {
+        Some(types) => types,
+        None => match read_types(connection, table, set)? {
+            Some(types) => types,
+            None => return Ok(None),
+        },
+    };
+    let element = decode::element(Attributes(&bytes), &types);
+    element.map(Some).ok_or_else(socket::undecodable)
+}
+
+/// The command that failed: with the one element that the kernel objects to when it is known, else with the first.
+fn culprit_text(changes: &[FirewallChange], index: usize, element: Option<usize>) -> String {
+    let mut change = match changes.get(index) {
+        Some(change) => change.clone(),
+        None => return "nft".to_owned(),
+    };
+    if let FirewallChange::ElementAdd { elements, .. }
+    | FirewallChange::ElementDel { elements, .. } = &mut change
+    {
+        let keep = element.unwrap_or(0).min(elements.len());
+        *elements = elements.split_off(keep);
+        elements.truncate(if element.is_some() { 1 } else { 4 });
+    }
+    change.to_string()
+}
+
+/// The failure with its operation, and in our words where the kernel has none.
+fn told(operation: String, failure: Failure) -> NetlinkError {
+    let message = failure.message.or_else(|| {
+        let words = match failure.errno {
+            errno::EPERM => "nftables needs CAP_NET_ADMIN in the network namespace",
+            errno::EOPNOTSUPP if failure.sequence == 0 => {
+                "nftables is not available in this kernel"
+            }
+            _ => return None,
+        };
+        Some(words.to_owned())
+    });
+    let error = NetlinkError::new(operation, failure.errno);
+    match message {
+        Some(message) => error.with_message(message),
+        None => error,
+    }
+}

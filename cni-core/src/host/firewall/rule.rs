@@ -1,0 +1,214 @@
+//! Rules, and their text.
+
+use std::fmt;
+
+use ipnetwork::IpNetwork;
+
+use super::Value;
+use super::element::concatenated;
+
+/// A rule: what a packet must match, in order, and what happens to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// All must match.
+    pub matches: Vec<Match>,
+    /// What happens then.
+    pub action: Action,
+}
+
+/// A packet's property, as rules and set lookups use it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Field {
+    /// Source address, IPv4 (`ip saddr`).
+    Ipv4Source,
+    /// Destination address, IPv4 (`ip daddr`).
+    Ipv4Destination,
+    /// Source address, IPv6 (`ip6 saddr`).
+    Ipv6Source,
+    /// Destination address, IPv6 (`ip6 daddr`).
+    Ipv6Destination,
+    /// Source hardware address (`ether saddr`).
+    EtherSource,
+    /// Name of the incoming interface (`iifname`).
+    InputInterface,
+    /// Name of the outgoing interface (`oifname`).
+    OutputInterface,
+    /// Transport protocol (`meta l4proto`).
+    Protocol,
+    /// Transport destination port (`th dport`).
+    DestinationPort,
+    /// Packet mark (`meta mark`).
+    Mark,
+}
+
+/// One condition of a rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Match {
+    /// The address lies in the prefix, or (`negated`) outside. Implies the family's check in an `inet` table.
+    Prefix {
+        /// An address field.
+        field: Field,
+        /// The prefix.
+        prefix: IpNetwork,
+        /// Outside rather than inside.
+        negated: bool,
+    },
+    /// The field has this value, or (`negated`) another.
+    Is {
+        /// The field.
+        field: Field,
+        /// The value.
+        value: Value,
+        /// Another rather than this.
+        negated: bool,
+    },
+    /// The fields, concatenated, are in the set, or (`negated`) are not.
+    InSet {
+        /// The fields, in the order of the set's key.
+        fields: Vec<Field>,
+        /// The set's name.
+        set: String,
+        /// Not in the set.
+        negated: bool,
+    },
+}
+
+/// What happens to a packet that matched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Action {
+    /// Leave all chains of this hook and type.
+    Accept,
+    /// Discard; counted when `counter`.
+    Drop {
+        /// Whether packets and bytes are counted.
+        counter: bool,
+    },
+    /// Back to the calling chain.
+    Return,
+    /// To a chain, and back.
+    Jump(String),
+    /// To a chain, not back.
+    Goto(String),
+    /// Look the fields up in a verdict map and do what it says; go on when there is no element.
+    VerdictMap {
+        /// The fields, in the order of the map's key.
+        fields: Vec<Field>,
+        /// The map's name.
+        map: String,
+    },
+    /// Source NAT to the outgoing interface's address.
+    Masquerade,
+}
+
+/// Longest comment in bytes that nft writes and shows (`NFTNL_UDATA_COMMENT_MAXLEN` less the NUL).
+pub(super) const COMMENT_MAX: usize = 127;
+
+impl Rule {
+    /// The rule in nft's syntax, without its comment: what follows table and chain in `nft add rule`.
+    pub fn text(&self) -> String {
+        self.to_string()
+    }
+
+    /// The comment that the rule bears in the kernel, so that drift is seen without decoding expressions: its text
+    /// without quotes where that fits into 127 bytes, else the first bytes of it and a hash of the whole.
+    pub fn comment(&self) -> String {
+        let mut text = self.text().replace('"', "");
+        if text.len() > COMMENT_MAX {
+            let hash = format!(" #{:016x}", fnv1a(text.as_bytes()));
+            let mut end = COMMENT_MAX - hash.len();
+            while !text.is_char_boundary(end) {
+                end -= 1;
+            }
+            text.truncate(end);
+            text.push_str(&hash);
+        }
+        text
+    }
+}
+
+/// FNV-1a, 64 bits: stable over releases of the standard library, whose own hashes are not.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+/// The rule in nft's syntax, without its comment.
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for condition in &self.matches {
+            write!(f, "{condition} ")?;
+        }
+        self.action.fmt(f)
+    }
+}
+
+impl fmt::Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ipv4Source => "ip saddr",
+            Self::Ipv4Destination => "ip daddr",
+            Self::Ipv6Source => "ip6 saddr",
+            Self::Ipv6Destination => "ip6 daddr",
+            Self::EtherSource => "ether saddr",
+            Self::InputInterface => "iifname",
+            Self::OutputInterface => "oifname",
+            Self::Protocol => "meta l4proto",
+            Self::DestinationPort => "th dport",
+            Self::Mark => "meta mark",
+        })
+    }
+}
+
+impl fmt::Display for Match {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let not = |negated: &bool| if *negated { "!= " } else { "" };
+        match self {
+            Self::Prefix {
+                field,
+                prefix,
+                negated,
+            } => write!(
+                f,
+                "{field} {}{}/{}",
+                not(negated),
+                prefix.network(),
+                prefix.prefix()
+            ),
+            Self::Is {
+                field,
+                value,
+                negated,
+            } => write!(f, "{field} {}{value}", not(negated)),
+            Self::InSet {
+                fields,
+                set,
+                negated,
+            } => {
+                concatenated(f, fields)?;
+                write!(f, " {}@{set}", not(negated))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Accept => f.write_str("accept"),
+            Self::Drop { counter: false } => f.write_str("drop"),
+            Self::Drop { counter: true } => f.write_str("counter drop"),
+            Self::Return => f.write_str("return"),
+            Self::Jump(chain) => write!(f, "jump {chain}"),
+            Self::Goto(chain) => write!(f, "goto {chain}"),
+            Self::VerdictMap { fields, map } => {
+                concatenated(f, fields)?;
+                write!(f, " vmap @{map}")
+            }
+            Self::Masquerade => f.write_str("masquerade"),
+        }
+    }
+}
