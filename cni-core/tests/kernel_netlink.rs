@@ -731,3 +731,187 @@ fn a_veth_into_a_namespace_that_is_gone_is_refused_by_path() {
         },
     );
 }
+
+const HOLD: &str = "CNI_TEST_HOLD_LOCK";
+
+/// Another process that holds the lock of this thread's namespace until it is let go.
+struct Holder(std::process::Child);
+
+impl Holder {
+    fn start(mode: &str) -> Self {
+        use std::io::{BufRead, BufReader};
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "the_lock_holds_between_processes", "--nocapture"])
+            .env(HOLD, mode)
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        assert!(
+            output
+                .lines()
+                .map_while(Result::ok)
+                .any(|line| line.contains("lock held")),
+            "the other process takes the lock"
+        );
+        Self(child)
+    }
+
+    fn release(mut self) {
+        drop(self.0.stdin.take());
+        assert!(self.0.wait().unwrap().success());
+    }
+
+    /// In the other process.
+    fn hold(mode: &str) {
+        let lock = KernelLock::new();
+        let _guard = match mode {
+            "shared" => now(lock.shared()).unwrap(),
+            _ => now(lock.try_exclusive()).unwrap().expect("nobody holds it"),
+        };
+        println!("lock held");
+        let _ = std::io::read_to_string(std::io::stdin());
+        // The parent may have stopped reading: nothing more is printed than the test's own verdict.
+    }
+}
+
+#[test]
+fn the_lock_holds_between_processes() {
+    if let Ok(mode) = std::env::var(HOLD) {
+        Holder::hold(&mode);
+        std::process::exit(0);
+    }
+    isolated("the_lock_holds_between_processes", || {
+        let lock = KernelLock::new();
+        let free = || now(lock.try_exclusive()).unwrap().is_some();
+        assert!(free());
+
+        let other = Holder::start("shared");
+        assert!(!free(), "another process is adding");
+        drop(now(lock.shared()).unwrap());
+        other.release();
+        assert!(free(), "a lock ends with its process");
+
+        let other = Holder::start("exclusive");
+        assert!(!free());
+        let waiting = std::thread::spawn(|| drop(now(KernelLock::new().shared()).unwrap()));
+        assert!(!waiting.is_finished());
+        other.release();
+        waiting.join().unwrap();
+
+        let guard = now(lock.shared()).unwrap();
+        assert!(!free(), "the own shared lock counts too");
+        drop(guard);
+        assert!(free());
+
+        let elsewhere = Pod::new();
+        let guard = now(lock.try_exclusive()).unwrap().unwrap();
+        let path = elsewhere.path.as_path().to_owned();
+        std::thread::spawn(move || {
+            let namespace = std::fs::File::open(path).unwrap();
+            nix::sched::setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
+            assert!(now(KernelLock::new().try_exclusive()).unwrap().is_some());
+        })
+        .join()
+        .unwrap();
+        drop(guard);
+    });
+}
+
+/// Prints what single operations cost. Run it alone: `cargo test --test kernel_netlink costs -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn costs() {
+    isolated("costs", || {
+        const ROUNDS: u32 = 200;
+        let host = KernelNetlink::open().unwrap();
+        let pod = Pod::new();
+        let measure = |what: &str, body: &mut dyn FnMut(u32)| {
+            let mut times: Vec<_> = (0..ROUNDS)
+                .map(|n| {
+                    let start = Instant::now();
+                    body(n);
+                    start.elapsed()
+                })
+                .collect();
+            times.sort_unstable();
+            println!(
+                "{what:24} p50 {:>8.1} us  p90 {:>8.1} us",
+                times[times.len() / 2].as_secs_f64() * 1e6,
+                times[times.len() * 9 / 10].as_secs_f64() * 1e6
+            );
+        };
+        now(host.apply(&[bridge("br0")])).unwrap();
+        measure("open netlink socket", &mut |_| {
+            drop(KernelNetlink::open().unwrap())
+        });
+        measure("open namespace", &mut |_| drop(pod.open()));
+        let sandbox = pod.open();
+        measure("get link by name", &mut |_| drop(link(&host, "br0")));
+        measure("get missing link", &mut |_| drop(now(host.link("br1"))));
+        measure("veth create", &mut |n| {
+            let new = veth(&format!("a{n}"), &format!("b{n}"), Some(&sandbox.path));
+            now(host.apply_one(NetlinkChange::LinkAdd(new))).unwrap();
+        });
+        measure("veth, port, up, no ll", &mut |n| {
+            let mut new = veth(&format!("c{n}"), &format!("d{n}"), Some(&sandbox.path));
+            new.master = Some("br0".into());
+            new.up = true;
+            new.ipv6_link_local = false;
+            now(host.apply_one(NetlinkChange::LinkAdd(new))).unwrap();
+        });
+        measure("link up (container)", &mut |n| {
+            now(sandbox.netlink.apply_one(up(&format!("b{n}")))).unwrap();
+        });
+        measure("port settings", &mut |n| {
+            now(host.apply_one(NetlinkChange::PortSet {
+                link: format!("c{n}"),
+                settings: PortSettings {
+                    hairpin: true,
+                    ..PortSettings::default()
+                },
+            }))
+            .unwrap();
+        });
+        measure("alias", &mut |n| {
+            now(host.apply_one(set(&format!("a{n}"), |s| s.alias = Some("x".into())))).unwrap();
+        });
+        measure("address add v4", &mut |n| {
+            let ip = format!("10.0.{}.{}/24", n / 200, n % 200 + 1)
+                .parse()
+                .unwrap();
+            now(sandbox
+                .netlink
+                .apply_one(NetlinkChange::AddressAdd(Address::new("b0", ip))))
+            .unwrap();
+        });
+        measure("address add v6", &mut |n| {
+            let ip = format!("fd00::{:x}/64", n + 1).parse().unwrap();
+            now(sandbox
+                .netlink
+                .apply_one(NetlinkChange::AddressAdd(Address::new("b0", ip))))
+            .unwrap();
+        });
+        measure("route add v4", &mut |n| {
+            let mut route = Route::new(format!("192.0.2.{n}/32").parse().unwrap(), "b0");
+            route.gateway = Some("10.0.0.250".parse().unwrap());
+            now(sandbox.netlink.apply_one(NetlinkChange::RouteAdd(route))).unwrap();
+        });
+        measure("addresses of a link", &mut |_| {
+            drop(now(host.addresses(Some("br0"))).unwrap())
+        });
+        measure("dump 400 links", &mut |_| {
+            drop(now(host.links(LinkFilter::All)).unwrap())
+        });
+        measure("sysctl read (container)", &mut |_| {
+            drop(now(sandbox.sysctl.read("net/ipv4/ip_forward")).unwrap());
+        });
+        measure("sysctl read (host)", &mut |_| {
+            drop(now(KernelSysctl::new().read("net/ipv4/ip_forward")).unwrap());
+        });
+        measure("shared lock", &mut |_| {
+            drop(now(KernelLock::new().shared()).unwrap())
+        });
+    });
+}
