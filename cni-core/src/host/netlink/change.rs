@@ -1,11 +1,12 @@
-//! Changes, and how they print.
-
-use std::fmt;
+//! Changes to links, ports, VLANs, addresses and routes.
 
 use super::link::{LinkSettings, NewLink, PortSettings, Vlan};
 use super::route::{Address, Route};
 
-/// One change to the kernel's network state. `Display` is the command that an operator would type.
+/// One change to the kernel's network state.
+///
+/// `Display` is the command that an operator would type: iproute2, one command a line. It is more than one line where
+/// iproute2 needs more than one command for it (`addrgenmode` of a new link, `arp_notify`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NetlinkChange {
@@ -65,10 +66,4 @@ pub enum NetlinkChange {
     RouteAdd(Route),
     /// Removes a route. `ip route delete`.
     RouteDel(Route),
-}
-
-impl fmt::Display for NetlinkChange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self:?}")
-    }
 }

@@ -8,6 +8,7 @@ use std::fmt;
 use async_trait::async_trait;
 
 mod change;
+mod display;
 mod error;
 #[cfg(feature = "kernel")]
 mod kernel;

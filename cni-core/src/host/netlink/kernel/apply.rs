@@ -11,6 +11,9 @@ use super::super::link::{LinkSettings, NewLink, NewLinkKind, Vlan};
 use super::socket::Failure;
 use super::{State, can_be_a_name, encode, encode_route};
 
+/// The protocol is not there, or not on this link.
+const EAFNOSUPPORT: i32 = 97;
+
 impl State {
     /// Makes one change. An index that was looked up before, and turns out to be stale, is looked up again, once.
     pub(super) fn apply(&mut self, change: &NetlinkChange) -> Result<(), Failure> {
@@ -124,40 +127,52 @@ impl State {
         };
         let netns = netns.transpose()?;
         let master = self.optional_index(new.master.as_deref())?;
-        let spec = encode::protocol_settings(None, (!new.ipv6_link_local).then_some(false));
-        let Some(spec) = spec else {
-            let message = encode::new_link(new, master, netns.as_ref().map(AsRawFd::as_raw_fd));
+        let netns = netns.as_ref().map(AsRawFd::as_raw_fd);
+        if new.ipv6_link_local {
+            let message = encode::new_link(new, master, netns);
             return self.create(RouteNetlinkMessage::NewLink(message));
-        };
-        let down = NewLink {
-            up: false,
+        }
+        // A veth has no carrier while its far end is down, and so IPv6 does not start on it before the second message.
+        // Others may have one at once.
+        let up_later = new.up && !matches!(new.kind, NewLinkKind::Veth { .. });
+        let first = NewLink {
+            up: new.up && !up_later,
             ..new.clone()
         };
-        let message = encode::new_link(&down, master, netns.as_ref().map(AsRawFd::as_raw_fd));
+        let message = encode::new_link(&first, master, netns);
         self.create(RouteNetlinkMessage::NewLink(message))?;
-        let up = LinkSettings {
-            up: new.up.then_some(true),
-            ..LinkSettings::default()
-        };
-        let outcome = self.link_message(&new.name, spec).and_then(|()| {
-            let mut message = encode::named(&new.name);
-            encode::settings(&mut message, &up, None);
-            if new.up {
-                self.send(RouteNetlinkMessage::NewLink(message))
-            } else {
-                Ok(())
-            }
-        });
+        let mut outcome = self.protocol_settings(&new.name, None, Some(false));
+        if up_later && outcome.is_ok() {
+            let settings = LinkSettings {
+                up: Some(true),
+                ..LinkSettings::default()
+            };
+            outcome = self.link_set(&new.name, &settings);
+        }
         if outcome.is_err() {
             let _ = self.send(RouteNetlinkMessage::DelLink(encode::named(&new.name)));
         }
         outcome
     }
 
-    fn link_message(&mut self, name: &str, attribute: LinkAttribute) -> Result<(), Failure> {
+    fn protocol_settings(
+        &mut self,
+        name: &str,
+        arp_notify: Option<bool>,
+        ipv6_link_local: Option<bool>,
+    ) -> Result<(), Failure> {
+        let Some(spec) = encode::protocol_settings(arp_notify, ipv6_link_local) else {
+            return Ok(());
+        };
         let mut message = encode::named(name);
-        message.attributes.push(attribute);
-        self.send(RouteNetlinkMessage::NewLink(message))
+        message.attributes.push(spec);
+        match self.send(RouteNetlinkMessage::NewLink(message)) {
+            // A link without IPv6 (switched off at boot, or an MTU below 1280) gets no link-local address as it is.
+            Err(failure) if failure.errno == EAFNOSUPPORT && ipv6_link_local == Some(false) => {
+                self.protocol_settings(name, arp_notify, None)
+            }
+            outcome => outcome,
+        }
     }
 
     fn link_set(&mut self, name: &str, settings: &LinkSettings) -> Result<(), Failure> {
@@ -173,10 +188,7 @@ impl State {
             Some("") => Some(0),
             other => self.optional_index(other)?,
         };
-        if let Some(spec) = encode::protocol_settings(settings.arp_notify, settings.ipv6_link_local)
-        {
-            self.link_message(name, spec)?;
-        }
+        self.protocol_settings(name, settings.arp_notify, settings.ipv6_link_local)?;
         let others = LinkSettings {
             arp_notify: None,
             ipv6_link_local: None,

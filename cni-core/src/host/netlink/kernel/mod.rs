@@ -111,7 +111,8 @@ impl Netlink for KernelNetlink {
         for (index, change) in changes.iter().enumerate() {
             state
                 .apply(change)
-                .named(|| change.to_string())
+                // One line: some changes are two commands.
+                .named(|| change.to_string().replace('\n', " && "))
                 .map_err(|error| ApplyError::new(index, error))?;
         }
         Ok(())
