@@ -6,6 +6,8 @@ mod error;
 pub mod host;
 pub mod ipam;
 pub mod plan;
+#[cfg(feature = "plugin")]
+pub mod runtime;
 pub mod spec;
 
 pub use backend::NetworkBackend;
