@@ -5,8 +5,6 @@ use cni_core::spec::config::{CniArgs, NetworkConfig};
 use cni_core::spec::json::Object;
 use cni_core::spec::{Dns, InterfaceName};
 use cni_core::{Error, ErrorKind, Result};
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
 /// What a configuration asks of this backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,10 +61,10 @@ pub struct VlanRange {
 }
 
 /// VLAN IDs end here: 4095 is reserved (IEEE 802.1Q).
-const VLAN_MAX: i64 = 4094;
+const VLAN_MAX: u32 = 4094;
 
 /// The smallest MTU that IPv4 allows on a link (RFC 791), and the largest that veth takes (`ETH_MAX_MTU`).
-const MTU_RANGE: std::ops::RangeInclusive<i64> = 68..=65535;
+const MTU_RANGE: std::ops::RangeInclusive<u32> = 68..=65535;
 
 impl BridgeConfig {
     /// Reads the configuration and, when the verb has them, `CNI_ARGS`.
@@ -76,7 +74,7 @@ impl BridgeConfig {
     /// range or members that exclude each other, [`ErrorKind::InvalidEnvironment`] for a bad `MAC` in `CNI_ARGS`.
     pub fn parse(config: &NetworkConfig, args: Option<&CniArgs>) -> Result<Self> {
         let object = config.object()?;
-        let flag = |key| member::<bool>(&object, key).map(Option::unwrap_or_default);
+        let flag = |key| object.bool(key).map(Option::unwrap_or_default);
         let is_default_gateway = flag("isDefaultGateway")?;
         let parsed = Self {
             bridge: bridge_name(&object)?,
@@ -87,15 +85,15 @@ impl BridgeConfig {
             mtu: mtu(&object)?,
             hairpin: flag("hairpinMode")?,
             promiscuous: flag("promiscMode")?,
-            vlan: vlan(&object)?,
+            vlan: vlan(&object, "vlan", 0)?.filter(|id| *id != 0),
             trunk: trunk(&object)?,
             preserve_default_vlan: flag("preserveDefaultVlan")?,
             mac_spoof_check: flag("macspoofchk")?,
             enable_dad: flag("enabledad")?,
             disable_container_interface: flag("disableContainerInterface")?,
             port_isolation: flag("portIsolation")?,
-            mac: mac(&object, args)?,
-            has_ipam: has_ipam(config)?,
+            mac: mac(config, args)?,
+            has_ipam: config.ipam_type()?.is_some_and(|kind| !kind.is_empty()),
             dns: config.dns()?,
         };
         masquerade_backend(&object)?;
@@ -131,97 +129,52 @@ impl BridgeConfig {
     }
 }
 
-/// A member of the right type; absent and `null` are `None`.
-fn member<T: DeserializeOwned>(object: &Object<'_>, key: &str) -> Result<Option<T>> {
-    let Some(raw) = object.member(key) else {
-        return Ok(None);
-    };
-    serde_json::from_str(raw.get()).map(Some).map_err(|error| {
-        let message = format!("\"{key}\" is {}, which is of the wrong type", raw.get());
-        Error::new(ErrorKind::Decode, message).with_source(error)
-    })
-}
-
 fn invalid(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidConfig, message)
 }
 
 fn bridge_name(object: &Object<'_>) -> Result<String> {
-    let name = member::<String>(object, "bridge")?.unwrap_or_default();
+    let name = object.string("bridge")?.unwrap_or_default();
     if name.is_empty() {
         return Ok("cni0".to_owned());
     }
+    let rule = "must be an interface name: 1 to 15 bytes without '/', ':' and white space";
     match name.parse::<InterfaceName>() {
         Ok(_) => Ok(name),
-        Err(_) => Err(invalid(format!(
-            "\"bridge\" is {name:?}, which is no interface name: 1 to 15 bytes without '/', ':' and white space"
-        ))),
+        Err(_) => Err(object.broken("bridge", name, rule)),
     }
 }
 
 fn mtu(object: &Object<'_>) -> Result<Option<u32>> {
-    match member::<i64>(object, "mtu")? {
-        None | Some(0) => Ok(None),
-        Some(mtu) if MTU_RANGE.contains(&mtu) => Ok(u32::try_from(mtu).ok()),
-        Some(mtu) => Err(invalid(format!(
-            "\"mtu\" is {mtu}, and must be between {} and {}, or 0 for the uplink's",
-            MTU_RANGE.start(),
-            MTU_RANGE.end()
-        ))),
+    let rule = "must be 0, for the uplink's, or from 68 to 65535";
+    match object.i64("mtu")?.map(u32::try_from) {
+        None | Some(Ok(0)) => Ok(None),
+        Some(Ok(mtu)) if MTU_RANGE.contains(&mtu) => Ok(Some(mtu)),
+        Some(Ok(mtu)) => Err(object.broken("mtu", mtu, rule)),
+        Some(Err(_)) => Err(object.broken("mtu", object.i64("mtu")?.unwrap_or_default(), rule)),
     }
 }
 
-fn vlan(object: &Object<'_>) -> Result<Option<u16>> {
-    match member::<i64>(object, "vlan")? {
-        None | Some(0) => Ok(None),
-        Some(id) => vlan_id("vlan", id).map(Some),
-    }
-}
-
-fn vlan_id(key: &str, id: i64) -> Result<u16> {
-    match u16::try_from(id) {
-        Ok(short) if (1..=VLAN_MAX).contains(&id) => Ok(short),
-        _ => Err(invalid(format!(
-            "\"{key}\" is {id}, and must be a VLAN ID between 1 and {VLAN_MAX}"
-        ))),
-    }
+fn vlan(object: &Object<'_>, key: &str, min: u32) -> Result<Option<u16>> {
+    let id = object.u32_in(key, min, VLAN_MAX)?;
+    Ok(id.and_then(|id| u16::try_from(id).ok()))
 }
 
 fn trunk(object: &Object<'_>) -> Result<Vec<VlanRange>> {
-    #[derive(Deserialize)]
-    struct Raw<'a>(#[serde(borrow)] Vec<&'a serde_json::value::RawValue>);
-
-    let Some(raw) = object.member("vlanTrunk") else {
-        return Ok(Vec::new());
-    };
-    let items: Raw<'_> = serde_json::from_str(raw.get()).map_err(|error| {
-        Error::new(ErrorKind::Decode, "\"vlanTrunk\" is no list of objects").with_source(error)
-    })?;
     let mut ranges = Vec::new();
-    for item in items.0 {
-        let item = Object::parse(item.get())?;
-        match (member(&item, "minID")?, member(&item, "maxID")?) {
-            (Some(first), Some(last)) => {
-                let range = VlanRange {
-                    first: vlan_id("vlanTrunk.minID", first)?,
-                    last: vlan_id("vlanTrunk.maxID", last)?,
-                };
-                if range.first > range.last {
-                    return Err(invalid(format!(
-                        "\"vlanTrunk\" has a range whose minID {first} is greater than its maxID {last}"
-                    )));
-                }
-                ranges.push(range);
+    for item in object.objects("vlanTrunk")? {
+        match (vlan(&item, "minID", 1)?, vlan(&item, "maxID", 1)?) {
+            (Some(first), Some(last)) if first > last => {
+                return Err(item.broken("minID", first, "must not be greater than maxID"));
             }
+            (Some(first), Some(last)) => ranges.push(VlanRange { first, last }),
             (None, None) => {}
-            _ => {
-                return Err(invalid(
-                    "\"vlanTrunk\" has a range with only one of minID and maxID: give both",
-                ));
+            (Some(first), None) => {
+                return Err(item.broken("minID", first, "needs maxID beside it"));
             }
+            (None, Some(last)) => return Err(item.broken("maxID", last, "needs minID beside it")),
         }
-        if let Some(id) = member(&item, "id")? {
-            let id = vlan_id("vlanTrunk.id", id)?;
+        if let Some(id) = vlan(&item, "id", 1)? {
             ranges.push(VlanRange {
                 first: id,
                 last: id,
@@ -245,33 +198,20 @@ fn merged(mut ranges: Vec<VlanRange>) -> Vec<VlanRange> {
     merged
 }
 
-fn mac(object: &Object<'_>, args: Option<&CniArgs>) -> Result<Option<MacAddr>> {
-    let nested = |path: &[&str]| -> Result<Option<String>> {
-        let mut object = object.clone();
-        let Some((last, parents)) = path.split_last() else {
-            return Ok(None);
-        };
-        for key in parents {
-            match object.member(key) {
-                Some(raw) => object = Object::parse(raw.get())?,
-                None => return Ok(None),
-            }
-        }
-        Ok(member::<String>(&object, last)?.filter(|text| !text.is_empty()))
-    };
-    let invalid = ErrorKind::InvalidConfig;
-    if let Some(text) = nested(&["runtimeConfig", "mac"])? {
-        return parse_mac("runtimeConfig.mac", &text, invalid).map(Some);
-    }
-    if let Some(text) = nested(&["args", "cni", "mac"])? {
-        return parse_mac("args.cni.mac", &text, invalid).map(Some);
-    }
-    match args
-        .and_then(|args| args.value("MAC"))
-        .filter(|text| !text.is_empty())
+fn mac(config: &NetworkConfig, args: Option<&CniArgs>) -> Result<Option<MacAddr>> {
+    let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let object = config.object()?;
+    if let Some(runtime) = object.object("runtimeConfig")?
+        && let Some(text) = given(runtime.string("mac")?)
     {
+        return parse_mac("runtimeConfig.mac", &text, ErrorKind::InvalidConfig).map(Some);
+    }
+    if let Some(text) = given(config.cni_args()?.string("mac")?) {
+        return parse_mac("args.cni.mac", &text, ErrorKind::InvalidConfig).map(Some);
+    }
+    match args.and_then(|args| args.value("MAC")) {
+        None | Some("") => Ok(None),
         Some(text) => parse_mac("MAC of CNI_ARGS", text, ErrorKind::InvalidEnvironment).map(Some),
-        None => Ok(None),
     }
 }
 
@@ -287,21 +227,20 @@ fn parse_mac(what: &str, text: &str, kind: ErrorKind) -> Result<MacAddr> {
     Ok(mac)
 }
 
-fn has_ipam(config: &NetworkConfig) -> Result<bool> {
-    let Some(ipam) = config.ipam()? else {
-        return Ok(false);
-    };
-    Ok(member::<String>(&ipam, "type")?.is_some_and(|kind| !kind.is_empty()))
-}
-
 /// Accepted so that configurations carry over; the rules are always nftables', and an iptables policy stands beside
 /// them.
 fn masquerade_backend(object: &Object<'_>) -> Result<()> {
-    let name = member::<String>(object, "ipMasqBackend")?.unwrap_or_default();
+    let name = object.string("ipMasqBackend")?.unwrap_or_default();
     match name.as_str() {
         "" | "iptables" | "nftables" => Ok(()),
-        other => Err(invalid(format!(
-            "\"ipMasqBackend\" is {other:?}, and must be \"iptables\", \"nftables\" or absent"
-        ))),
+        other => Err(object.broken(
+            "ipMasqBackend",
+            other,
+            "must be \"iptables\", \"nftables\" or absent",
+        )),
     }
 }
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

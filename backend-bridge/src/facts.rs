@@ -1,0 +1,73 @@
+//! Reading what the declaration depends on.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+
+use cni_core::Result;
+use cni_core::host::Host;
+use cni_core::host::netlink::{LinkKind, MacAddr, Netlink, NetlinkExt, Route};
+use cni_core::spec::Attachment;
+use cni_core::{Error, ErrorKind};
+
+use crate::config::BridgeConfig;
+use crate::desired::{Facts, made_by_us};
+
+/// Reads the facts: one link, and only where the bridge is not of our making the routes of the host.
+///
+/// # Errors
+/// The kernel's; [`ErrorKind::InvalidConfig`] when there is a link of the bridge's name that is no bridge.
+pub(crate) async fn read(
+    host: &Host,
+    attachment: &Attachment,
+    config: &BridgeConfig,
+) -> Result<Facts> {
+    let bridge = host.netlink.link(&config.bridge).await?;
+    if let Some(link) = &bridge
+        && !matches!(link.kind, LinkKind::Bridge { .. })
+    {
+        let message = format!(
+            "{} exists and is no bridge: remove it, or name another one in \"bridge\"",
+            link.name
+        );
+        return Err(Error::new(ErrorKind::InvalidConfig, message));
+    }
+    let ours = attachment.network.shared_alias();
+    let settled = bridge
+        .as_ref()
+        .is_some_and(|bridge| made_by_us(bridge, &ours));
+    let uplink_mtu = match settled || config.mtu.is_some() {
+        true => None,
+        false => uplink_mtu(host.netlink.as_ref(), &config.bridge).await?,
+    };
+    let ipv6 = host.sysctl.read("net/ipv6/conf/all/forwarding").await?;
+    Ok(Facts {
+        bridge,
+        uplink_mtu,
+        ipv6: ipv6.is_some(),
+        bridge_mac: random_mac(),
+        container_mac: random_mac(),
+        expected: None,
+    })
+}
+
+/// MTU of the link of the default route in table `main`: IPv4's, else IPv6's; of several the preferred one.
+async fn uplink_mtu(netlink: &dyn Netlink, bridge: &str) -> Result<Option<u32>> {
+    let routes = netlink.routes(None).await?;
+    let default = routes
+        .iter()
+        .filter(|route| route.destination.prefix() == 0 && route.table == Route::MAIN)
+        .filter(|route| route.link.as_deref().is_some_and(|link| link != bridge))
+        .min_by_key(|route| (route.destination.is_ipv6(), route.metric));
+    let Some(name) = default.and_then(|route| route.link.as_deref()) else {
+        return Ok(None);
+    };
+    Ok(netlink.link(name).await?.map(|link| link.mtu))
+}
+
+/// A random address, unicast and locally administered (IEEE 802).
+fn random_mac() -> MacAddr {
+    // The keys of `RandomState` come from the operating system's generator.
+    let random = RandomState::new().build_hasher().finish().to_le_bytes();
+    let [a, b, c, d, e, f, ..] = random;
+    MacAddr([(a & 0xfc) | 0x02, b, c, d, e, f])
+}
