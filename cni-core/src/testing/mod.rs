@@ -10,8 +10,14 @@
 
 mod fake;
 mod faults;
+mod faulty;
+mod ipam;
 mod mock;
+mod snapshot;
 
 pub use fake::FakeKernel;
 pub use faults::{Fault, Faults};
+pub use faulty::Faulty;
+pub use ipam::FakeIpam;
 pub use mock::{MockFirewall, MockIpam, MockNetlink, MockSysctl};
+pub use snapshot::{snapshot, snapshot_sandbox};
