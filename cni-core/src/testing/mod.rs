@@ -8,6 +8,7 @@
 //! * [`snapshot`] is what a namespace holds, as text: "the state afterwards is the state before" is one `assert_eq!`.
 //! * [`conformance`] holds the contracts.
 
+pub mod conformance;
 mod fake;
 mod faults;
 mod faulty;
