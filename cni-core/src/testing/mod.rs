@@ -8,10 +8,17 @@
 //! * [`snapshot`] is what a namespace holds, as text: "the state afterwards is the state before" is one `assert_eq!`.
 //! * [`conformance`] holds the contracts.
 
+pub mod conformance;
 mod fake;
 mod faults;
+mod faulty;
+mod ipam;
 mod mock;
+mod snapshot;
 
 pub use fake::FakeKernel;
 pub use faults::{Fault, Faults};
+pub use faulty::Faulty;
+pub use ipam::FakeIpam;
 pub use mock::{MockFirewall, MockIpam, MockNetlink, MockSysctl};
+pub use snapshot::{snapshot, snapshot_sandbox};

@@ -1,0 +1,215 @@
+//! Any implementation of the traits, with [`Faults`].
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use ipnetwork::IpNetwork;
+
+use crate::backend::ValidAttachments;
+use crate::error::{Error, ErrorKind, Result};
+use crate::host::firewall::{Element, Firewall, FirewallChange, Table, TableState, Value};
+use crate::host::netlink::{
+    Address, ApplyError, Link, LinkFilter, Neighbour, Netlink, NetlinkChange, NetlinkError, Route,
+    Vlan,
+};
+use crate::host::{Host, NamespaceOpener, NetnsPath, Sandbox, Sysctl};
+use crate::ipam::{Ipam, IpamRequest};
+use crate::spec::config::NetworkConfig;
+use crate::spec::{AddResult, NetworkName};
+
+use super::faults::{Fault, Faults};
+
+/// Wraps handles, fake or real, so that their writes are counted and fail as [`Faults`] says. Reads pass through.
+///
+/// Changes that travel together are split at the failing one: those before it are made.
+#[derive(Debug)]
+pub struct Faulty;
+
+impl Faulty {
+    /// The host's handles. Namespaces that they open are wrapped as well.
+    pub fn host(host: &Host, faults: &Faults) -> Host {
+        Host {
+            netlink: wrap(&host.netlink, faults),
+            firewall: wrap(&host.firewall, faults),
+            sysctl: wrap(&host.sysctl, faults),
+            lock: host.lock.clone(),
+            namespaces: wrap(&host.namespaces, faults),
+        }
+    }
+
+    /// A container's handles.
+    pub fn sandbox(sandbox: &Sandbox, faults: &Faults) -> Sandbox {
+        Sandbox {
+            path: sandbox.path.clone(),
+            netlink: wrap(&sandbox.netlink, faults),
+            sysctl: wrap(&sandbox.sysctl, faults),
+        }
+    }
+
+    /// Address management: `allocate`, `release` and `gc` are writes.
+    pub fn ipam(ipam: &Arc<dyn Ipam>, faults: &Faults) -> Arc<dyn Ipam> {
+        wrap(ipam, faults)
+    }
+}
+
+struct Wrapped<T: ?Sized> {
+    inner: Arc<T>,
+    faults: Faults,
+}
+
+fn wrap<T: ?Sized>(inner: &Arc<T>, faults: &Faults) -> Arc<Wrapped<T>> {
+    Arc::new(Wrapped {
+        inner: inner.clone(),
+        faults: faults.clone(),
+    })
+}
+
+impl<T: ?Sized + fmt::Debug> fmt::Debug for Wrapped<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Faulty({:?})", self.inner)
+    }
+}
+
+impl<T: ?Sized> Wrapped<T> {
+    fn count(&self, what: impl FnOnce() -> String) -> Result<()> {
+        self.faults.count().map_err(|fault| failed(fault, what()))
+    }
+}
+
+fn failed(fault: Fault, what: String) -> Error {
+    let source = std::io::Error::from_raw_os_error(fault.errno());
+    Error::new(ErrorKind::Io, format!("could not {what}: injected fault")).with_source(source)
+}
+
+fn refused(fault: Fault, operation: String) -> NetlinkError {
+    NetlinkError::new(operation, fault.errno()).with_message("injected fault")
+}
+
+#[async_trait]
+impl Netlink for Wrapped<dyn Netlink> {
+    async fn links(&self, filter: LinkFilter<'_>) -> Result<Vec<Link>, NetlinkError> {
+        self.inner.links(filter).await
+    }
+
+    async fn addresses(&self, link: Option<&str>) -> Result<Vec<Address>, NetlinkError> {
+        self.inner.addresses(link).await
+    }
+
+    async fn routes(&self, link: Option<&str>) -> Result<Vec<Route>, NetlinkError> {
+        self.inner.routes(link).await
+    }
+
+    async fn neighbours(&self, link: Option<&str>) -> Result<Vec<Neighbour>, NetlinkError> {
+        self.inner.neighbours(link).await
+    }
+
+    async fn vlans(&self, link: &str) -> Result<Vec<Vlan>, NetlinkError> {
+        self.inner.vlans(link).await
+    }
+
+    async fn apply(&self, changes: &[NetlinkChange]) -> Result<(), ApplyError> {
+        let Some((before, fault)) = self.faults.count_batch(changes.len() as u64) else {
+            return self.inner.apply(changes).await;
+        };
+        let before = before as usize;
+        if let Some(made) = changes.get(..before)
+            && !made.is_empty()
+        {
+            self.inner.apply(made).await?;
+        }
+        let operation = changes.get(before).map(NetlinkChange::to_string);
+        let error = refused(fault, operation.unwrap_or_default());
+        Err(ApplyError::new(before, error))
+    }
+}
+
+#[async_trait]
+impl Firewall for Wrapped<dyn Firewall> {
+    async fn table(&self, table: &Table) -> Result<Option<TableState>, NetlinkError> {
+        self.inner.table(table).await
+    }
+
+    async fn elements(&self, table: &Table, set: &str) -> Result<Vec<Element>, NetlinkError> {
+        self.inner.elements(table, set).await
+    }
+
+    async fn element(
+        &self,
+        table: &Table,
+        set: &str,
+        key: &[Value],
+    ) -> Result<Option<Element>, NetlinkError> {
+        self.inner.element(table, set, key).await
+    }
+
+    async fn commit(&self, changes: &[FirewallChange]) -> Result<(), NetlinkError> {
+        self.faults
+            .count()
+            .map_err(|fault| refused(fault, "nft -f".to_owned()))?;
+        self.inner.commit(changes).await
+    }
+}
+
+#[async_trait]
+impl Sysctl for Wrapped<dyn Sysctl> {
+    async fn read(&self, key: &str) -> Result<Option<String>> {
+        self.inner.read(key).await
+    }
+
+    async fn write(&self, key: &str, value: &str) -> Result<()> {
+        self.count(|| format!("write the kernel parameter {key}"))?;
+        self.inner.write(key, value).await
+    }
+}
+
+#[async_trait]
+impl NamespaceOpener for Wrapped<dyn NamespaceOpener> {
+    async fn open(&self, path: &NetnsPath) -> Result<Sandbox> {
+        let sandbox = self.inner.open(path).await?;
+        Ok(Faulty::sandbox(&sandbox, &self.faults))
+    }
+
+    async fn is_own(&self, path: &NetnsPath) -> bool {
+        self.inner.is_own(path).await
+    }
+}
+
+#[async_trait]
+impl Ipam for Wrapped<dyn Ipam> {
+    async fn allocate(&self, request: &IpamRequest<'_>) -> Result<AddResult> {
+        self.count(|| format!("reserve addresses for {}", request.attachment))?;
+        self.inner.allocate(request).await
+    }
+
+    async fn preview(&self, request: &IpamRequest<'_>) -> Result<Option<AddResult>> {
+        self.inner.preview(request).await
+    }
+
+    async fn held(&self, request: &IpamRequest<'_>) -> Result<Option<Vec<IpNetwork>>> {
+        self.inner.held(request).await
+    }
+
+    async fn release(&self, request: &IpamRequest<'_>) -> Result<()> {
+        self.count(|| format!("release the addresses of {}", request.attachment))?;
+        self.inner.release(request).await
+    }
+
+    async fn check(&self, request: &IpamRequest<'_>) -> Result<()> {
+        self.inner.check(request).await
+    }
+
+    async fn gc(
+        &self,
+        network: &NetworkName,
+        config: &NetworkConfig,
+        valid: &ValidAttachments,
+    ) -> Result<()> {
+        self.count(|| format!("release stale addresses of {network}"))?;
+        self.inner.gc(network, config, valid).await
+    }
+
+    async fn status(&self, network: &NetworkName, config: &NetworkConfig) -> Result<()> {
+        self.inner.status(network, config).await
+    }
+}
