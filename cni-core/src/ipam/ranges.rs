@@ -26,7 +26,12 @@ pub struct RangeSpec {
 impl RangeSpec {
     /// All of a subnet.
     pub fn new(subnet: IpNetwork) -> Self {
-        Self { subnet, start: None, end: None, gateway: None }
+        Self {
+            subnet,
+            start: None,
+            end: None,
+            gateway: None,
+        }
     }
 }
 
@@ -94,7 +99,12 @@ impl Range {
                 "gateway {gateway} and subnet {subnet} are of different families"
             )));
         }
-        Ok(Self { subnet, start, end, gateway })
+        Ok(Self {
+            subnet,
+            start,
+            end,
+            gateway,
+        })
     }
 
     /// Whether an address lies between start and end.
@@ -129,7 +139,9 @@ impl Range {
     /// How many addresses can be handed out.
     fn capacity(&self) -> u128 {
         let gateway = u128::from(self.contains(self.gateway));
-        (self.end - self.start).saturating_add(1).saturating_sub(gateway)
+        (self.end - self.start)
+            .saturating_add(1)
+            .saturating_sub(gateway)
     }
 }
 
@@ -140,17 +152,28 @@ impl RangeSet {
     /// [`ErrorKind::InvalidConfig`]: no range, ranges of both families, overlapping ranges.
     pub fn new(ranges: Vec<Range>) -> Result<Self> {
         let Some(first) = ranges.first() else {
-            return Err(invalid("a range set is empty: give it a range or remove it".to_owned()));
+            return Err(invalid(
+                "a range set is empty: give it a range or remove it".to_owned(),
+            ));
         };
-        if let Some(other) = ranges.iter().find(|range| range.is_ipv4() != first.is_ipv4()) {
+        if let Some(other) = ranges
+            .iter()
+            .find(|range| range.is_ipv4() != first.is_ipv4())
+        {
             return Err(invalid(format!(
                 "a range set holds {} and {}: one set must be of one family",
                 first.subnet, other.subnet
             )));
         }
         for (index, range) in ranges.iter().enumerate() {
-            if let Some(other) = ranges.iter().skip(index + 1).find(|other| range.overlaps(other)) {
-                return Err(invalid(format!("the ranges {range} and {other} of one set overlap")));
+            if let Some(other) = ranges
+                .iter()
+                .skip(index + 1)
+                .find(|other| range.overlaps(other))
+            {
+                return Err(invalid(format!(
+                    "the ranges {range} and {other} of one set overlap"
+                )));
             }
         }
         Ok(Self { ranges })
@@ -173,19 +196,29 @@ impl RangeSet {
 
     /// How many addresses can be handed out, gateways not counted.
     pub fn capacity(&self) -> u128 {
-        self.ranges.iter().fold(0, |sum, range| sum.saturating_add(range.capacity()))
+        self.ranges
+            .iter()
+            .fold(0, |sum, range| sum.saturating_add(range.capacity()))
     }
 
     pub(crate) fn overlapping<'a>(&'a self, other: &'a Self) -> Option<(&'a Range, &'a Range)> {
         self.ranges.iter().find_map(|range| {
-            other.ranges.iter().find(|other| range.overlaps(other)).map(|other| (range, other))
+            other
+                .ranges
+                .iter()
+                .find(|other| range.overlaps(other))
+                .map(|other| (range, other))
         })
     }
 
     /// The whole set in the order of the search: from the address after `last` round to `last` itself. Without a
     /// `last` that lies in the set, from the first range's start.
     pub(crate) fn stretches(&self, last: Option<IpAddr>) -> Vec<Stretch<'_>> {
-        let whole = |range| Stretch { range, from: range_start(range), to: range.end };
+        let whole = |range| Stretch {
+            range,
+            from: range_start(range),
+            to: range.end,
+        };
         let found = last.and_then(|last| {
             let index = self.ranges.iter().position(|range| range.contains(last))?;
             Some((index, self.ranges.get(index)?, number(last)))
@@ -195,11 +228,19 @@ impl RangeSet {
         };
         let mut stretches = Vec::with_capacity(self.ranges.len() + 1);
         if last < range.end {
-            stretches.push(Stretch { range, from: last + 1, to: range.end });
+            stretches.push(Stretch {
+                range,
+                from: last + 1,
+                to: range.end,
+            });
         }
         stretches.extend(self.ranges.iter().skip(index + 1).map(whole));
         stretches.extend(self.ranges.iter().take(index).map(whole));
-        stretches.push(Stretch { range, from: range.start, to: last });
+        stretches.push(Stretch {
+            range,
+            from: range.start,
+            to: last,
+        });
         stretches
     }
 }
@@ -344,7 +385,8 @@ mod tests {
         let set = RangeSet::new(vec![range("10.1.0.0/29"), range("10.2.0.0/29")]).unwrap();
         let text = |last: Option<&str>| {
             let stretches = set.stretches(last.map(|last| last.parse().unwrap()));
-            let show = |s: &Stretch<'_>| format!("{}-{}", address(true, s.from), address(true, s.to));
+            let show =
+                |s: &Stretch<'_>| format!("{}-{}", address(true, s.from), address(true, s.to));
             stretches.iter().map(show).collect::<Vec<_>>().join(" ")
         };
         assert_eq!(text(None), "10.1.0.1-10.1.0.6 10.2.0.1-10.2.0.6");
@@ -353,6 +395,9 @@ mod tests {
             text(Some("10.2.0.3")),
             "10.2.0.4-10.2.0.6 10.1.0.1-10.1.0.6 10.2.0.1-10.2.0.3"
         );
-        assert_eq!(text(Some("10.1.0.6")), "10.2.0.1-10.2.0.6 10.1.0.1-10.1.0.6");
+        assert_eq!(
+            text(Some("10.1.0.6")),
+            "10.2.0.1-10.2.0.6 10.1.0.1-10.1.0.6"
+        );
     }
 }

@@ -3,11 +3,9 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use serde_json::value::RawValue;
-
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::ipam::ranges::{Range, RangeSet, RangeSpec};
-use crate::ipam::value::{self, invalid};
+use crate::ipam::requested;
 use crate::spec::config::{CniArgs, NetworkConfig};
 use crate::spec::json::Object;
 use crate::spec::{Dns, Route, SpecVersion};
@@ -30,100 +28,110 @@ impl Settings {
     /// Reads and checks everything; `resolvConf` is read from its file.
     pub(super) fn parse(config: &NetworkConfig, args: &CniArgs) -> Result<Self> {
         let ipam = section(config)?;
-        let all = config.object()?;
-        args.reject_unknown(&["IP", "GATEWAY"])?;
-        let mut requested = Vec::new();
+        args.reject_unknown(&["IP", "MAC"])?;
+        let mut asked = Vec::new();
         if let Some(text) = args.value("IP").filter(|text| !text.is_empty()) {
-            requested.push(value::parse_ip_or_network(text, "CNI_ARGS IP")?.0);
+            asked.push(requested::parse(text)?);
         }
-        let runtime = value::object(&all, "runtimeConfig")?;
-        let cni_args = match value::object(&all, "args")? {
-            Some(args) => value::object(&args, "cni")?,
-            None => None,
-        };
-        for (object, key) in [(&cni_args, "ips"), (&runtime, "ips")] {
-            if let Some(object) = object {
-                requested.extend(value::ips(object, key)?.into_iter().map(|(ip, _)| ip));
-            }
-        }
-        requested.sort();
-        requested.dedup();
-        let sets = sets(&ipam, runtime.as_ref())?;
+        asked.extend(requested::of_config(config)?);
+        let mut asked: Vec<IpAddr> = asked.iter().map(|ip| ip.address.to_canonical()).collect();
+        asked.sort();
+        asked.dedup();
+        let sets = sets(&ipam, config)?;
         check(&sets, config.version())?;
+        let routes: Result<Vec<Route>> = ipam.objects("routes")?.iter().map(Route::read).collect();
         Ok(Self {
             data_dir: data_dir(config)?,
             sets,
-            routes: value::routes(&ipam)?,
+            routes: routes?,
             dns: resolv_conf(&ipam)?,
-            requested,
+            requested: asked,
         })
     }
 }
 
 /// The directory that holds all networks' stores. All that DEL and GC need.
 pub(super) fn data_dir(config: &NetworkConfig) -> Result<PathBuf> {
-    let dir: Option<String> = match config.ipam()? {
-        Some(ipam) => value::member(&ipam, "dataDir")?,
+    let dir = match config.ipam()? {
+        Some(ipam) => ipam.string("dataDir")?,
         None => None,
     };
-    Ok(dir.filter(|dir| !dir.is_empty()).map_or_else(|| DEFAULT_DATA_DIR.into(), PathBuf::from))
+    Ok(dir
+        .filter(|dir| !dir.is_empty())
+        .map_or_else(|| DEFAULT_DATA_DIR.into(), PathBuf::from))
 }
 
 fn section(config: &NetworkConfig) -> Result<Object<'_>> {
     config.ipam()?.ok_or_else(|| {
-        invalid("the configuration has no \"ipam\" section, which host-local needs".to_owned())
+        invalid("the configuration has no `ipam` section, which host-local needs".to_owned())
     })
 }
 
 /// `ipRanges` of the runtime first, then the old single range, then `ranges`.
-fn sets(ipam: &Object<'_>, runtime: Option<&Object<'_>>) -> Result<Vec<RangeSet>> {
+fn sets(ipam: &Object<'_>, config: &NetworkConfig) -> Result<Vec<RangeSet>> {
     let mut sets = Vec::new();
-    if let Some(runtime) = runtime {
-        for set in value::list(runtime, "ipRanges")? {
-            sets.push(range_set(set, sets.len())?);
+    if let Some(runtime) = config.object()?.object("runtimeConfig")? {
+        for set in range_lists(&runtime, "ipRanges")? {
+            sets.push(range_set(&set, sets.len())?);
         }
     }
-    let single: Option<String> = value::member(ipam, "subnet")?;
-    if single.is_some_and(|subnet| !subnet.is_empty()) {
+    if ipam
+        .string("subnet")?
+        .is_some_and(|subnet| !subnet.is_empty())
+    {
         let set = range(ipam).and_then(|range| RangeSet::new(vec![range]));
         sets.push(set.map_err(|error| in_set(error, sets.len()))?);
     }
-    for set in value::list(ipam, "ranges")? {
-        sets.push(range_set(set, sets.len())?);
+    for set in range_lists(ipam, "ranges")? {
+        sets.push(range_set(&set, sets.len())?);
     }
     Ok(sets)
 }
 
-fn range_set(set: &RawValue, index: usize) -> Result<RangeSet> {
-    let ranges: Vec<&RawValue> = serde_json::from_str(set.get()).map_err(|error| {
-        let error = invalid("is not a list of ranges".to_owned()).with_source(error);
-        in_set(error, index)
-    })?;
-    let ranges: Result<Vec<Range>> = ranges
+/// A list of lists of objects.
+fn range_lists<'a>(object: &Object<'a>, key: &str) -> Result<Vec<Vec<Object<'a>>>> {
+    let read = |(index, set): (usize, &'a serde_json::value::RawValue)| {
+        let path = format!("{key}[{index}]");
+        let ranges: Vec<&'a serde_json::value::RawValue> = serde_json::from_str(set.get())
+            .map_err(|_| object.wrong_type(&path, set, "an array of ranges"))?;
+        let ranges = ranges.into_iter().enumerate().map(|(range, value)| {
+            Ok(Object::parse(value.get())?.at(object.path_of(&format!("{path}[{range}]"))))
+        });
+        ranges.collect()
+    };
+    object
+        .elements(key)?
         .into_iter()
-        .map(|value| range(&value::as_object(value, "a range")?))
-        .collect();
-    ranges.and_then(RangeSet::new).map_err(|error| in_set(error, index))
+        .enumerate()
+        .map(read)
+        .collect()
 }
 
-fn in_set(error: crate::Error, index: usize) -> crate::Error {
-    let message = format!("range set {index} is not valid: {error}");
-    error.context(message)
+fn range_set(ranges: &[Object<'_>], index: usize) -> Result<RangeSet> {
+    let ranges: Result<Vec<Range>> = ranges.iter().map(range).collect();
+    ranges
+        .and_then(RangeSet::new)
+        .map_err(|error| in_set(error, index))
+}
+
+fn in_set(error: Error, index: usize) -> Error {
+    error.context(format!("range set {index} is not valid"))
 }
 
 fn range(object: &Object<'_>) -> Result<Range> {
-    let subnet: Option<String> = value::member(object, "subnet")?;
-    let subnet = subnet.ok_or_else(|| invalid("a range has no \"subnet\"".to_owned()))?;
-    let mut spec = RangeSpec::new(value::parse_network(&subnet, "subnet")?);
-    spec.start = value::ip(object, "rangeStart")?;
-    spec.end = value::ip(object, "rangeEnd")?;
-    spec.gateway = value::ip(object, "gateway")?;
+    let subnet = object
+        .prefix("subnet")?
+        .ok_or_else(|| object.missing("subnet"))?;
+    let mut spec = RangeSpec::new(subnet);
+    spec.start = object.ip("rangeStart")?;
+    spec.end = object.ip("rangeEnd")?;
+    spec.gateway = object.ip("gateway")?;
     Range::new(&spec)
 }
 
 fn check(sets: &[RangeSet], version: SpecVersion) -> Result<()> {
     if sets.is_empty() {
-        let message = "host-local has no addresses to hand out: give ipam \"ranges\" or \"subnet\"";
+        let message = "host-local has no addresses to hand out: give ipam `ranges` or `subnet`";
         return Err(invalid(message.to_owned()));
     }
     for (index, set) in sets.iter().enumerate() {
@@ -146,14 +154,17 @@ fn check(sets: &[RangeSet], version: SpecVersion) -> Result<()> {
 
 /// `resolvConf`: the file's `nameserver`, `domain`, `search` and `options` lines (resolv.conf(5)).
 fn resolv_conf(ipam: &Object<'_>) -> Result<Dns> {
-    let path: Option<String> = value::member(ipam, "resolvConf")?;
-    let Some(path) = path.filter(|path| !path.is_empty()) else {
+    let Some(path) = ipam.string("resolvConf")?.filter(|path| !path.is_empty()) else {
         return Ok(Dns::default());
     };
     let text = std::fs::read_to_string(&path).map_err(|error| {
         invalid(format!("could not read the resolvConf file {path:?}")).with_source(error)
     })?;
     Ok(parse_resolv_conf(&text))
+}
+
+fn invalid(message: String) -> Error {
+    Error::new(ErrorKind::InvalidConfig, message)
 }
 
 fn parse_resolv_conf(text: &str) -> Dns {

@@ -77,7 +77,12 @@ impl Image {
     }
 
     fn sized(owner_bits: u32, block_bits: u32) -> Self {
-        let header = Header { owner_bits, block_bits, owners: 0, blocks: 0 };
+        let header = Header {
+            owner_bits,
+            block_bits,
+            owners: 0,
+            blocks: 0,
+        };
         let bytes = Bytes::Memory(vec![0; usize::try_from(header.size()).unwrap_or(0)]);
         Self { bytes, header }
     }
@@ -88,7 +93,10 @@ impl Image {
         file.read_exact_at(&mut bytes, 0).ok()?;
         let (header, stored) = Header::decode(&bytes)?;
         let whole = file.metadata().ok()?.len() == header.size();
-        (stored == *stamp && whole).then_some(Self { bytes: Bytes::File(file), header })
+        (stored == *stamp && whole).then_some(Self {
+            bytes: Bytes::File(file),
+            header,
+        })
     }
 
     /// Writes an image that is in memory to an empty file, and goes on there. The file describes nothing until
@@ -125,7 +133,8 @@ impl Image {
         let wanted = (tag & !3 | family(ip), number(ip));
         let found = self.probe(tag, |_, owner| owner == wanted)?;
         if let Some(slot) = found {
-            self.bytes.write(self.header.owner_at(slot), &REMOVED.to_le_bytes())?;
+            self.bytes
+                .write(self.header.owner_at(slot), &REMOVED.to_le_bytes())?;
         }
         self.mark(ip, false)
     }
@@ -154,7 +163,9 @@ impl Image {
             if let Some(free) = (next..=last).find(|ip| !bit(&bits, *ip)) {
                 return Ok(Some(free));
             }
-            let Some(after) = last.checked_add(1) else { break };
+            let Some(after) = last.checked_add(1) else {
+                break;
+            };
             next = after;
         }
         Ok(None)
@@ -170,7 +181,9 @@ impl Image {
             }
             let first = (key & !(BLOCK_V4 | BLOCK_V6)) << BLOCK_BITS;
             let last = (first | ((1 << BLOCK_BITS) - 1)).min(to);
-            count += (first.max(from)..=last).filter(|ip| bit(&bits, *ip)).count() as u128;
+            count += (first.max(from)..=last)
+                .filter(|ip| bit(&bits, *ip))
+                .count() as u128;
         }
         Ok(count)
     }
@@ -217,7 +230,9 @@ impl Image {
         let mut left = slots;
         while left > 0 {
             let count = PROBE.min(slots - slot).min(left);
-            let window = buffer.get_mut(..(count * OWNER) as usize).unwrap_or_default();
+            let window = buffer
+                .get_mut(..(count * OWNER) as usize)
+                .unwrap_or_default();
             self.bytes.read(self.header.owner_at(slot), window)?;
             for bytes in window.chunks_exact(OWNER as usize) {
                 let owner = (word(bytes, 0), wide(bytes, 8));
@@ -273,7 +288,9 @@ impl Image {
                 _ => {}
             }
         }
-        Err(io::Error::other("the index of the address store is damaged: its block table is full"))
+        Err(io::Error::other(
+            "the index of the address store is damaged: its block table is full",
+        ))
     }
 
     fn block_slot(&self, slot: u64) -> io::Result<(u128, [u8; 64])> {
@@ -288,10 +305,18 @@ impl Image {
 
     /// Rebuilds both tables in memory with room to spare; the caller moves them into a file.
     fn grow(&mut self) -> io::Result<()> {
-        let bits = |used: u64| (used * 2).max(1).next_power_of_two().trailing_zeros().max(SMALLEST);
+        let bits = |used: u64| {
+            (used * 2)
+                .max(1)
+                .next_power_of_two()
+                .trailing_zeros()
+                .max(SMALLEST)
+        };
         let (owner_bits, block_bits) = (bits(self.header.owners), bits(self.header.blocks));
         if owner_bits > LARGEST || block_bits > LARGEST {
-            return Err(io::Error::other("the index of the address store has grown too large"));
+            return Err(io::Error::other(
+                "the index of the address store has grown too large",
+            ));
         }
         let mut grown = Self::sized(owner_bits, block_bits);
         for slot in 0..self.header.owner_slots() {
@@ -307,7 +332,9 @@ impl Image {
             if key == 0 || bits.iter().all(|byte| *byte == 0) {
                 continue;
             }
-            if let Block::Empty(slot) = grown.block(key & BLOCK_V4 != 0, key & !(BLOCK_V4 | BLOCK_V6))? {
+            if let Block::Empty(slot) =
+                grown.block(key & BLOCK_V4 != 0, key & !(BLOCK_V4 | BLOCK_V6))?
+            {
                 let at = grown.header.block_at(slot);
                 grown.bytes.write(at, &key.to_le_bytes())?;
                 grown.bytes.write(at + 16, &bits)?;
@@ -392,7 +419,11 @@ impl Header {
             self.owners,
             self.blocks,
         ];
-        let all = numbers.iter().copied().chain(stamp.place).chain(stamp.times.map(|t| t as u64));
+        let all = numbers
+            .iter()
+            .copied()
+            .chain(stamp.place)
+            .chain(stamp.times.map(|t| t as u64));
         for number in all {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
@@ -434,7 +465,8 @@ fn family(ip: IpAddr) -> u64 {
 }
 
 fn bit(bits: &[u8; 64], n: u128) -> bool {
-    bits.get((n as usize >> 3) & 63).is_some_and(|byte| byte >> (n & 7) & 1 == 1)
+    bits.get((n as usize >> 3) & 63)
+        .is_some_and(|byte| byte >> (n & 7) & 1 == 1)
 }
 
 fn set(bits: &mut [u8; 64], n: u128, to: bool) {
@@ -446,7 +478,9 @@ fn set(bits: &mut [u8; 64], n: u128, to: bool) {
 
 fn word(bytes: &[u8], at: usize) -> u64 {
     let mut word = [0; 8];
-    word.iter_mut().zip(bytes.iter().skip(at)).for_each(|(to, from)| *to = *from);
+    word.iter_mut()
+        .zip(bytes.iter().skip(at))
+        .for_each(|(to, from)| *to = *from);
     u64::from_le_bytes(word)
 }
 

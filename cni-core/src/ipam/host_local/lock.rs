@@ -111,7 +111,13 @@ mod tests {
         holder.lock().unwrap();
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| {
-                lock(File::open(&path).unwrap(), &path, Mode::Exclusive, &Cancel::new()).is_ok()
+                lock(
+                    File::open(&path).unwrap(),
+                    &path,
+                    Mode::Exclusive,
+                    &Cancel::new(),
+                )
+                .is_ok()
             });
             drop(holder);
             assert!(waiting.join().unwrap());

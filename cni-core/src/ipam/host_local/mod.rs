@@ -169,8 +169,12 @@ fn allocate(
         });
     }
     if let Err(error) = done {
-        let undone = chosen.iter().filter_map(|chosen| locked.release(chosen.ip, &owner).err());
-        let errors = std::iter::once(error).chain(undone.collect::<Vec<_>>()).collect();
+        let undone = chosen
+            .iter()
+            .filter_map(|chosen| locked.release(chosen.ip, &owner).err());
+        let errors = std::iter::once(error)
+            .chain(undone.collect::<Vec<_>>())
+            .collect();
         locked.finish();
         return Error::join(errors).map_or(Ok(Vec::new()), Err);
     }
@@ -195,7 +199,11 @@ fn preview(
             (Some(locked), Some(wish)) => {
                 let free = !matches!(store.record(wish.ip)?, store::Record::Owner(_));
                 let _ = locked;
-                if free { wish } else { return Err(taken(wish.ip, set)) }
+                if free {
+                    wish
+                } else {
+                    return Err(taken(wish.ip, set));
+                }
             }
             (None, Some(wish)) => wish,
             (Some(locked), None) => {
@@ -215,7 +223,10 @@ fn release(store: &Store, attachment: &Attachment, cancel: &Cancel) -> Result<()
         return Ok(());
     };
     let (held, owner) = held(&mut locked, attachment)?;
-    let failures = held.into_iter().filter_map(|ip| locked.release(ip, &owner).err()).collect();
+    let failures = held
+        .into_iter()
+        .filter_map(|ip| locked.release(ip, &owner).err())
+        .collect();
     locked.finish();
     Error::join(failures).map_or(Ok(()), Err)
 }
@@ -249,7 +260,10 @@ fn status(store: &Store, sets: &[RangeSet]) -> Result<()> {
     }
     // Somebody else's lock is not waited for: then the names in the directory are counted.
     let deadline = std::time::Instant::now() + std::time::Duration::from_millis(20);
-    let mut locked = store.read(&Cancel::new().with_deadline(deadline)).ok().flatten();
+    let mut locked = store
+        .read(&Cancel::new().with_deadline(deadline))
+        .ok()
+        .flatten();
     for (index, set) in sets.iter().enumerate() {
         let used = match &mut locked {
             Some(locked) => used(locked, set)?,
@@ -265,7 +279,10 @@ fn status(store: &Store, sets: &[RangeSet]) -> Result<()> {
 
 /// Whether the store could be made: the nearest directory that exists is one that may be written to.
 fn usable(store: &Store) -> Result<()> {
-    let existing = store.dir().ancestors().find_map(|dir| Some((dir, dir.metadata().ok()?)));
+    let existing = store
+        .dir()
+        .ancestors()
+        .find_map(|dir| Some((dir, dir.metadata().ok()?)));
     match existing {
         Some((_, metadata)) if metadata.is_dir() && !metadata.permissions().readonly() => Ok(()),
         _ => Err(Error::new(
@@ -316,20 +333,26 @@ fn wishes(settings: &Settings) -> Result<Vec<Option<Chosen>>> {
             continue;
         };
         let ip = open.swap_remove(at);
-        let Some(range) = set.range_of(ip) else { continue };
+        let Some(range) = set.range_of(ip) else {
+            continue;
+        };
         if range.gateway() == ip {
-            return Err(super::value::invalid(format!(
+            return Err(invalid(format!(
                 "the requested address {ip} is the gateway of its subnet: request another one"
             )));
         }
-        wishes.push(Some(Chosen { ip, prefix: range.prefix(), gateway: range.gateway() }));
+        wishes.push(Some(Chosen {
+            ip,
+            prefix: range.prefix(),
+            gateway: range.gateway(),
+        }));
     }
     if open.is_empty() {
         return Ok(wishes);
     }
     let open: Vec<String> = open.iter().map(IpAddr::to_string).collect();
     let sets: Vec<String> = settings.sets.iter().map(RangeSet::to_string).collect();
-    Err(super::value::invalid(format!(
+    Err(invalid(format!(
         "requested addresses that no range set can serve, one of each set: {} (sets: {})",
         open.join(", "),
         sets.join("; ")
@@ -343,12 +366,16 @@ fn refuse_second(
 ) -> Result<()> {
     let mut held = locked.held(&owner(attachment))?;
     held.extend(locked.held(&old_owner(&attachment.container))?);
-    let second = held.into_iter().find(|ip| sets.iter().any(|set| set.range_of(*ip).is_some()));
+    let second = held
+        .into_iter()
+        .find(|ip| sets.iter().any(|set| set.range_of(*ip).is_some()));
     match second {
         None => Ok(()),
         Some(ip) => Err(Error::new(
             ALREADY_HELD,
-            format!("{ip} is already reserved for {attachment}: DEL the attachment before its next ADD"),
+            format!(
+                "{ip} is already reserved for {attachment}: DEL the attachment before its next ADD"
+            ),
         )),
     }
 }
@@ -390,7 +417,11 @@ fn search(
         while let Some(free) = next_free(range.is_ipv4(), from, stretch.to)? {
             let ip = address(range.is_ipv4(), free);
             if ip != range.gateway() {
-                return Ok(Some(Chosen { ip, prefix: range.prefix(), gateway: range.gateway() }));
+                return Ok(Some(Chosen {
+                    ip,
+                    prefix: range.prefix(),
+                    gateway: range.gateway(),
+                }));
             }
             if free == stretch.to {
                 break;
@@ -416,4 +447,8 @@ fn taken(ip: IpAddr, set: &RangeSet) -> Error {
         ADDRESS_TAKEN,
         format!("the requested address {ip} of range set {set} is reserved for another attachment"),
     )
+}
+
+fn invalid(message: String) -> Error {
+    Error::new(ErrorKind::InvalidConfig, message)
 }

@@ -97,7 +97,12 @@ impl Store {
     /// Makes the store if need be, and locks it for changing.
     pub(super) fn create(&self, cancel: &Cancel) -> Result<Locked<'_>> {
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o750);
+        options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o750);
         loop {
             DirBuilder::new()
                 .recursive(true)
@@ -114,7 +119,12 @@ impl Store {
     /// Locks an existing store for changing; `None` when there is none.
     pub(super) fn change(&self, cancel: &Cancel) -> Result<Option<Locked<'_>>> {
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o750);
+        options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o750);
         self.lock(&options, true, cancel)
     }
 
@@ -130,7 +140,11 @@ impl Store {
         cancel: &Cancel,
     ) -> Result<Option<Locked<'_>>> {
         let path = self.dir.join("lock");
-        let mode = if writable { Mode::Exclusive } else { Mode::Shared };
+        let mode = if writable {
+            Mode::Exclusive
+        } else {
+            Mode::Shared
+        };
         loop {
             let file = match options.open(&path) {
                 Ok(file) => file,
@@ -142,7 +156,9 @@ impl Store {
             let same = |ours: &Metadata, theirs: &Metadata| {
                 (ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino())
             };
-            let ours = file.metadata().map_err(|error| self.failed("examine", &path, error))?;
+            let ours = file
+                .metadata()
+                .map_err(|error| self.failed("examine", &path, error))?;
             if !fs::metadata(&path).is_ok_and(|theirs| same(&ours, &theirs)) {
                 cancel.check("the address store was locked")?;
                 continue;
@@ -193,7 +209,11 @@ impl Store {
         };
         for entry in entries {
             let entry = entry.map_err(|error| self.failed("list", &self.dir, error))?;
-            if let Some(ip) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
+            if let Some(ip) = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok())
+            {
                 visit(ip)?;
             }
         }
@@ -218,11 +238,23 @@ impl<'a> Locked<'a> {
         let dir = File::open(&store.dir).map_err(|e| store.failed("open", &store.dir, e))?;
         let boot = boot();
         let stamp = stamp(&dir, boot).map_err(|e| store.failed("examine", &store.dir, e))?;
-        let file = OpenOptions::new().read(true).write(writable).open(&store.index);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(writable)
+            .open(&store.index);
         let known = file.ok().and_then(|file| Image::open(file, &stamp));
         let (rebuilt, dirty) = (known.is_none(), known.is_none());
         let image = known.unwrap_or_else(Image::empty);
-        let mut locked = Self { store, dir, image, rebuilt, dirty, writable, boot, _lock: lock };
+        let mut locked = Self {
+            store,
+            dir,
+            image,
+            rebuilt,
+            dirty,
+            writable,
+            boot,
+            _lock: lock,
+        };
         if rebuilt {
             locked.rebuild(|_, _| Ok(true))?;
         }
@@ -261,14 +293,18 @@ impl<'a> Locked<'a> {
             Err(error) if self.rebuilt => Err(self.unreadable(error)),
             Err(_) => {
                 self.rebuild(|_, _| Ok(true))?;
-                self.image.next_free(v4, from, to).map_err(|error| self.unreadable(error))
+                self.image
+                    .next_free(v4, from, to)
+                    .map_err(|error| self.unreadable(error))
             }
         }
     }
 
     /// How many addresses of a stretch are reserved.
     pub(super) fn count(&mut self, v4: bool, from: u128, to: u128) -> Result<u128> {
-        self.image.count(v4, from, to).map_err(|error| self.unreadable(error))
+        self.image
+            .count(v4, from, to)
+            .map_err(|error| self.unreadable(error))
     }
 
     /// Notes that an address is taken although the index did not know it.
@@ -341,7 +377,12 @@ impl<'a> Locked<'a> {
         let text = ip.to_string();
         let write = || {
             let mut options = OpenOptions::new();
-            let file = options.write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+            let file = options
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(&path)?;
             (&file).write_all(text.as_bytes())?;
             // Cut afterwards: so a full disk cannot lose what was there.
             file.set_len(text.len() as u64)
@@ -442,7 +483,10 @@ impl<'a> Locked<'a> {
         match write() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if let Some(parent) = self.store.fresh.parent() {
-                    DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+                    DirBuilder::new()
+                        .recursive(true)
+                        .mode(0o700)
+                        .create(parent)?;
                 }
                 write()
             }
@@ -475,7 +519,11 @@ fn create_new(path: &Path) -> io::Result<File> {
 
 /// Writes a record in place; a failure removes it again.
 fn write_new(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
     file.write_all(text.as_bytes()).inspect_err(|_| {
         let _ = fs::remove_file(path);
     })
@@ -494,7 +542,12 @@ fn stamp(dir: &File, boot: u128) -> io::Result<Stamp> {
     let metadata = dir.metadata()?;
     Ok(Stamp {
         place: [metadata.dev(), metadata.ino()],
-        times: [metadata.mtime(), metadata.mtime_nsec(), metadata.ctime(), metadata.ctime_nsec()],
+        times: [
+            metadata.mtime(),
+            metadata.mtime_nsec(),
+            metadata.ctime(),
+            metadata.ctime_nsec(),
+        ],
         boot,
     })
 }
@@ -502,7 +555,9 @@ fn stamp(dir: &File, boot: u128) -> io::Result<Stamp> {
 /// Now, with nanoseconds of chance.
 fn unrepeatable_time() -> SystemTime {
     let chance = RandomState::new().hash_one(std::process::id());
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     let nanoseconds = (chance % 1_000_000_000) as u32;
     SystemTime::UNIX_EPOCH + Duration::new(now.as_secs(), nanoseconds)
 }

@@ -1,0 +1,3 @@
+//! The other side: running plugins.
+
+pub mod exec;
