@@ -110,9 +110,10 @@ impl Wiring for Pair<'_> {
                 address.no_prefix_route = true;
                 desired.own(place, Object::Address(address));
             }
-            let on_link = |to, link: &str| Route {
-                scope: if pod.is_ipv4() { Route::SCOPE_LINK } else { 0 },
-                ..Route::new(to, link)
+            let on_link = |to, link: &str| {
+                let mut route = Route::new(to, link);
+                route.scope = if pod.is_ipv4() { Route::SCOPE_LINK } else { 0 };
+                route
             };
             desired.own(Place::Host, Object::Route(on_link(pod, &host)));
             desired.own(Place::Container, Object::Route(on_link(gateway, container)));
