@@ -12,6 +12,7 @@ pub mod nat;
 pub mod plan;
 #[cfg(feature = "plugin")]
 pub mod plugin;
+#[cfg(feature = "plugin")]
 pub mod runtime;
 pub mod spec;
 #[cfg(any(test, feature = "testing"))]

@@ -71,6 +71,11 @@ impl Journal {
         Error::join(errors).map_or(Ok(()), Err)
     }
 
+    /// Keeps what was done, and lets go of the lock.
+    pub fn keep(self) {
+        drop(self);
+    }
+
     /// How many steps were made.
     pub fn len(&self) -> usize {
         self.done.len()

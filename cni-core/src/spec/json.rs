@@ -6,6 +6,18 @@
 //!
 //! Getters name the key with its path (`ipam.subnet`), the value and the rule. A value of the wrong JSON type is
 //! [`ErrorKind::Decode`], a value of the right type that breaks a rule is [`ErrorKind::InvalidConfig`].
+//!
+//! ```
+//! use cni_core::spec::json::Object;
+//!
+//! let object = Object::parse(r#"{"HostPort": 8080, "subnet": "10.1.0.0/16", "mtu": 1e3}"#)?;
+//! assert_eq!(object.u32("hostPort")?, Some(8080));
+//! assert_eq!(object.prefix("subnet")?.map(|subnet| subnet.prefix()), Some(16));
+//! assert_eq!(object.string("absent")?, None);
+//! let error = object.u32("mtu").unwrap_err();
+//! assert_eq!(error.to_string(), "`mtu` must be an integer, and is the number 1e3");
+//! # Ok::<(), cni_core::Error>(())
+//! ```
 
 use std::borrow::Cow;
 use std::fmt;
@@ -134,12 +146,12 @@ impl<'a> Object<'a> {
 
     /// A string.
     pub fn string(&self, name: &str) -> Result<Option<String>> {
-        self.typed(name, "a string")
+        self.decode(name, "a string")
     }
 
     /// A boolean; the strings "true" and "false" are not.
     pub fn bool(&self, name: &str) -> Result<Option<bool>> {
-        self.typed(name, "true or false")
+        self.decode(name, "true or false")
     }
 
     /// An integer of 32 bits without sign. Fractions and exponents are refused, even where they denote an integer.
@@ -213,7 +225,9 @@ impl<'a> Object<'a> {
 
     /// An array of strings; absent and `null` are empty.
     pub fn strings(&self, name: &str) -> Result<Vec<String>> {
-        Ok(self.typed(name, "an array of strings")?.unwrap_or_default())
+        Ok(self
+            .decode(name, "an array of strings")?
+            .unwrap_or_default())
     }
 
     /// An IP address. An empty string counts as absent, as in the reference implementation.
@@ -266,7 +280,11 @@ impl<'a> Object<'a> {
         Error::new(ErrorKind::InvalidConfig, format!("`{path}` is missing"))
     }
 
-    fn typed<T: Deserialize<'a>>(&self, name: &str, what: &str) -> Result<Option<T>> {
+    /// A member as any type that `serde` reads; `what` names the type in the error ("an array of strings").
+    ///
+    /// # Errors
+    /// [`ErrorKind::Decode`] when the value is not of the type.
+    pub fn decode<T: Deserialize<'a>>(&self, name: &str, what: &str) -> Result<Option<T>> {
         match self.member(name) {
             None => Ok(None),
             Some(value) => match serde_json::from_str(value.get()) {

@@ -258,6 +258,9 @@ pub(crate) fn base32(mut value: u64, digits: usize, into: &mut String) {
 }
 
 #[cfg(test)]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 

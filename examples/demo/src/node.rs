@@ -54,7 +54,10 @@ impl Node {
             sandbox: Some(&sandbox),
         };
         let desired = self.desired(path);
-        plan::establish(&desired, &handles, &Cancel::new(), Establishing::Apply).await?;
+        let cancel = Cancel::new();
+        let (_, journal) =
+            plan::establish(&desired, &handles, &cancel, Establishing::Apply).await?;
+        journal.keep();
         Ok(())
     }
 

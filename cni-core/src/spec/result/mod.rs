@@ -2,7 +2,22 @@
 //!
 //! Converting a result is parsing it and rendering it at another version. Unknown members survive within a version and
 //! between versions whose results have the same text (0.1.0 and 0.2.0; 0.3.0, 0.3.1 and 0.4.0); what the target version
-//! does not know is dropped. Spec section "Success" of "Section 4: Execution of Plugin Delegation" and "Section 5:
+//! does not know is dropped.
+//!
+//! ```
+//! use cni_core::spec::{AddResult, SpecVersion};
+//!
+//! let text = r#"{"cniVersion":"1.1.0","ips":[{"address":"10.1.0.5/16"}],"routes":[{"dst":"0.0.0.0/0","mtu":1400}]}"#;
+//! let result = AddResult::parse(text, SpecVersion::V1_1_0)?;
+//! assert_eq!(result.routes[0].mtu, 1400);
+//! assert_eq!(
+//!     result.render(SpecVersion::V0_4_0)?,
+//!     r#"{"cniVersion":"0.4.0","ips":[{"version":"4","address":"10.1.0.5/16"}],"routes":[{"dst":"0.0.0.0/0"}],"dns":{}}"#
+//! );
+//! # Ok::<(), cni_core::Error>(())
+//! ```
+//!
+//! Spec section "Success" of "Section 4: Execution of Plugin Delegation" and "Section 5:
 //! Result Types"; older shapes: the texts of the tags spec-v0.2.0 and spec-v0.4.0.
 
 pub(in crate::spec) mod parse;
@@ -20,7 +35,7 @@ use serde_json::value::RawValue;
 use crate::error::Result;
 use crate::spec::version::SpecVersion;
 
-/// Members that this library does not know, kept as they were written.
+/// Members that this library does not know, kept as they were written. They must not bear the name of a typed member.
 pub type Extra = Vec<(String, Box<RawValue>)>;
 
 /// What ADD made: the result that goes to the runtime and, as `prevResult`, to the next plugin of the chain.

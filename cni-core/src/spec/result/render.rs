@@ -42,9 +42,10 @@ pub(super) fn result(result: &AddResult, version: SpecVersion) -> Result<String>
         out.list("ips", result.ips.iter().map(|ip| writer.ip(ip)));
         out.list("routes", result.routes.iter().map(|r| writer.route(r)));
     }
+    let dns = writer.dns(&result.dns);
     // The reference implementation prints an empty `dns` before 1.0.0, and runtimes of that time expect one.
-    if !result.dns.is_empty() || version < SpecVersion::V1_0_0 {
-        out.raw("dns", &writer.dns(&result.dns));
+    if dns != "{}" || version < SpecVersion::V1_0_0 {
+        out.raw("dns", &dns);
     }
     writer.extra(&mut out, &result.extra);
     Ok(out.end())

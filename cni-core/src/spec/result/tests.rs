@@ -102,6 +102,13 @@ fn an_empty_dns_is_printed_before_1_0_0_and_omitted_since() {
 }
 
 #[test]
+fn a_dns_that_is_empty_without_its_unknown_members_is_omitted_with_them() {
+    let text = r#"{"cniVersion":"1.1.0","dns":{"x":1}}"#;
+    same(text, V1_1_0);
+    assert_eq!(convert(text, V1_1_0, V1_0_0), r#"{"cniVersion":"1.0.0"}"#);
+}
+
+#[test]
 fn index_0_survives_and_an_absent_index_stays_absent() {
     let text = r#"{"cniVersion":"1.0.0","ips":[{"interface":0,"address":"10.1.0.5/16"},{"address":"10.1.0.6/16"},{"interface":null,"address":"10.1.0.7/16"}]}"#;
     let ips = AddResult::parse(text, V1_0_0).unwrap().ips;

@@ -268,3 +268,6 @@ pub(super) fn neighbour(payload: &[u8], family: u8) -> Option<(u32, Neighbour)> 
     }
     Some((u32_at(payload, 4)?, neighbour))
 }
+
+#[cfg(test)]
+mod tests;

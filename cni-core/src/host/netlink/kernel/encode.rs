@@ -205,3 +205,181 @@ pub(super) fn vlans(index: u32, vlan: Vlan, last: u16, on_bridge: bool) -> LinkM
     message.attributes.push(LinkAttribute::AfSpecBridge(spec));
     message
 }
+
+#[cfg(test)]
+mod tests {
+    use rtnetlink::packet_core::{Emitable, Parseable};
+
+    use super::*;
+    use crate::host::NetnsPath;
+
+    fn bytes(message: &LinkMessage) -> Vec<u8> {
+        let mut bytes = vec![0; message.buffer_len()];
+        message.emit(&mut bytes);
+        bytes
+    }
+
+    /// The attributes of the encoded message, as an independent decoder sees them.
+    fn decoded(message: &LinkMessage) -> LinkMessage {
+        LinkMessage::parse(bytes(message).as_slice()).unwrap()
+    }
+
+    #[test]
+    fn a_veth_carries_mtu_and_namespace_for_its_far_end_which_is_down() {
+        let kind = NewLinkKind::Veth {
+            peer: "eth0".into(),
+            peer_mac: Some(MacAddr([2, 0, 0, 0, 0, 9])),
+            peer_netns: Some(NetnsPath::new("/x")),
+        };
+        let mut new = NewLink::new("veth0", kind);
+        new.mtu = Some(1400);
+        new.up = true;
+        let message = new_link(&new, Some(7), Some(33));
+        assert_eq!(message.header.index, 0);
+        assert_eq!(message.header.flags, LinkFlags::Up);
+        assert_eq!(message.header.change_mask, LinkFlags::Up);
+        let mut far = named("eth0");
+        far.attributes.extend([
+            LinkAttribute::Mtu(1400),
+            LinkAttribute::Address(vec![2, 0, 0, 0, 0, 9]),
+            LinkAttribute::NetNsFd(33),
+        ]);
+        assert_eq!(
+            decoded(&message).attributes,
+            [
+                LinkAttribute::IfName("veth0".into()),
+                LinkAttribute::Mtu(1400),
+                LinkAttribute::Controller(7),
+                LinkAttribute::LinkInfo(vec![
+                    LinkInfo::Kind(InfoKind::Veth),
+                    LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(far))),
+                ]),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_bridge_mentions_vlan_filtering_only_to_switch_it_on() {
+        for vlan_filtering in [false, true] {
+            let new = NewLink::new("br0", NewLinkKind::Bridge { vlan_filtering });
+            let mut info = vec![LinkInfo::Kind(InfoKind::Bridge)];
+            if vlan_filtering {
+                let data = vec![InfoBridge::VlanFiltering(true)];
+                info.push(LinkInfo::Data(InfoData::Bridge(data)));
+            }
+            let message = new_link(&new, None, None);
+            assert_eq!(message.header.change_mask, LinkFlags::empty());
+            assert!(
+                decoded(&message)
+                    .attributes
+                    .contains(&LinkAttribute::LinkInfo(info))
+            );
+        }
+    }
+
+    #[test]
+    fn arp_notify_can_be_switched_on_and_off() {
+        for on in [true, false] {
+            let spec = protocol_settings(Some(on), None).unwrap();
+            let mut message = indexed(1);
+            message.attributes.push(spec);
+            let mut expected = Vec::new();
+            // IFLA_AF_SPEC (26) > AF_INET (2) > IFLA_INET_CONF (1, nested) > IPV4_DEVCONF_ARP_NOTIFY (22)
+            for (length, kind) in [(20_u16, 26_u16), (16, 2), (12, 0x8001), (8, 22)] {
+                expected.extend(length.to_ne_bytes());
+                expected.extend(kind.to_ne_bytes());
+            }
+            expected.extend(u32::from(on).to_ne_bytes());
+            assert_eq!(bytes(&message)[16..], expected);
+        }
+        assert_eq!(protocol_settings(None, None), None);
+    }
+
+    #[test]
+    fn an_alias_is_sent_without_an_end_so_that_an_empty_one_removes_it() {
+        for (alias, length) in [("pod", 7_u16), ("", 4)] {
+            let mut message = indexed(1);
+            let wanted = LinkSettings {
+                alias: Some(alias.into()),
+                ..LinkSettings::default()
+            };
+            settings(&mut message, &wanted, None);
+            let bytes = bytes(&message);
+            assert_eq!(bytes[16..18], length.to_ne_bytes());
+            assert_eq!(bytes[18..20], 20_u16.to_ne_bytes());
+            assert_eq!(&bytes[20..20 + alias.len()], alias.as_bytes());
+        }
+    }
+
+    #[test]
+    fn flags_that_are_not_mentioned_stay_out_of_the_mask() {
+        let mut message = indexed(1);
+        let wanted = LinkSettings {
+            promiscuous: Some(true),
+            up: Some(false),
+            ..LinkSettings::default()
+        };
+        settings(&mut message, &wanted, None);
+        assert_eq!(message.header.flags, LinkFlags::Promisc);
+        assert_eq!(
+            message.header.change_mask,
+            LinkFlags::Promisc | LinkFlags::Up
+        );
+    }
+
+    #[test]
+    fn vlans_are_sent_as_one_or_as_a_range() {
+        let vlan = Vlan {
+            id: 5,
+            pvid: true,
+            untagged: true,
+        };
+        let one = vlans(3, vlan, 5, false);
+        assert_eq!(u8::from(one.header.interface_family), 7);
+        assert_eq!(one.header.index, 3);
+        // IFLA_AF_SPEC of 8 > IFLA_BRIDGE_VLAN_INFO of 4: flags PVID | UNTAGGED, VLAN 5.
+        let spec = |words: &[u16]| {
+            words
+                .iter()
+                .flat_map(|word| word.to_ne_bytes())
+                .collect::<Vec<_>>()
+        };
+        let body = bytes(&one)[16..].to_vec();
+        assert_eq!(body[..2], 12_u16.to_ne_bytes());
+        assert_eq!(body[4..], spec(&[8, 2, 6, 5]));
+
+        let plain = Vlan {
+            id: 5,
+            pvid: false,
+            untagged: false,
+        };
+        let range = vlans(3, plain, 9, true);
+        let body = bytes(&range)[16..].to_vec();
+        // IFLA_BRIDGE_FLAGS: BRIDGE_FLAGS_SELF (2), then RANGE_BEGIN (8) and RANGE_END (16).
+        assert_eq!(body[4..], spec(&[6, 0, 2, 0, 8, 2, 8, 5, 8, 2, 16, 9]));
+    }
+
+    #[test]
+    fn port_settings_are_nested_port_attributes() {
+        let message = port(
+            3,
+            PortSettings {
+                hairpin: true,
+                isolated: false,
+                forwarding: false,
+            },
+        );
+        let body = bytes(&message)[16..].to_vec();
+        let mut expected = Vec::new();
+        // IFLA_PROTINFO (12, nested); IFLA_BRPORT_MODE (4), IFLA_BRPORT_ISOLATED (33).
+        for word in [20_u16, 0x800c, 5, 4] {
+            expected.extend(word.to_ne_bytes());
+        }
+        expected.extend([1, 0, 0, 0]);
+        for word in [5_u16, 33] {
+            expected.extend(word.to_ne_bytes());
+        }
+        expected.extend([0, 0, 0, 0]);
+        assert_eq!(body, expected);
+    }
+}

@@ -118,3 +118,55 @@ pub(super) fn neighbour_dump(family: AddressFamily, index: Option<u32>) -> Neigh
         .extend(index.map(NeighbourAttribute::IfIndex));
     message
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_beyond_a_byte_travels_as_an_attribute() {
+        let mut wanted = Route::new("10.0.0.0/8".parse().unwrap(), "eth0");
+        assert_eq!(route(&wanted, Some(3)).header.table, 254);
+        wanted.table = 1000;
+        let message = route(&wanted, Some(3));
+        assert_eq!(message.header.table, 0);
+        assert!(message.attributes.contains(&RouteAttribute::Table(1000)));
+    }
+
+    #[test]
+    fn a_default_route_has_no_destination_and_a_host_bit_is_cut_off() {
+        let default = route(&Route::new("0.0.0.0/0".parse().unwrap(), "eth0"), Some(3));
+        assert_eq!(default.attributes, [RouteAttribute::Oif(3)]);
+        let cut = route(&Route::new("10.1.2.3/8".parse().unwrap(), "eth0"), None);
+        let network = RouteAddress::Inet("10.0.0.0".parse().unwrap());
+        assert_eq!(cut.attributes, [RouteAttribute::Destination(network)]);
+    }
+
+    #[test]
+    fn a_deletion_matches_any_scope_but_only_its_own_protocol() {
+        let mut wanted = Route::new("10.0.0.0/8".parse().unwrap(), "eth0");
+        wanted.scope = Route::SCOPE_LINK;
+        wanted.protocol = 99;
+        let message = route_key(&wanted, None);
+        assert_eq!(u8::from(message.header.scope), 255);
+        assert_eq!(u8::from(message.header.protocol), 99);
+    }
+
+    #[test]
+    fn no_dad_is_for_ipv6_only_and_no_broadcast_address_is_set() {
+        let mut v4 = Address::new("eth0", "10.0.0.2/24".parse().unwrap());
+        v4.no_dad = true;
+        let message = address(&v4, 3);
+        let ip: IpAddr = "10.0.0.2".parse().unwrap();
+        assert_eq!(
+            message.attributes,
+            [AddressAttribute::Local(ip), AddressAttribute::Address(ip)]
+        );
+        let mut v6 = Address::new("eth0", "fd00::2/64".parse().unwrap());
+        v6.no_prefix_route = true;
+        let message = address(&v6, 3);
+        assert_eq!(message.header.flags.bits(), 0x02);
+        let flags = AddressFlags::Nodad | AddressFlags::Noprefixroute;
+        assert!(message.attributes.contains(&AddressAttribute::Flags(flags)));
+    }
+}

@@ -277,3 +277,6 @@ fn refusal(code: i32, kind: u16, flags: u16, payload: &[u8], sent: &[u8]) -> Fai
     };
     failure
 }
+
+#[cfg(test)]
+mod tests;
