@@ -1,11 +1,9 @@
 //! Reading what the declaration depends on.
 
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
-
 use cni_core::Result;
+use cni_core::attach::derived_mac;
 use cni_core::host::Host;
-use cni_core::host::netlink::{LinkKind, MacAddr, Netlink, NetlinkExt, Route};
+use cni_core::host::netlink::{Link, LinkKind, MacAddr, Netlink, NetlinkExt, Route};
 use cni_core::spec::Attachment;
 use cni_core::{Error, ErrorKind};
 
@@ -40,12 +38,21 @@ pub(crate) async fn read(
         false => uplink_mtu(host.netlink.as_ref(), &config.bridge).await?,
     };
     let ipv6 = host.sysctl.read("net/ipv6/conf/all/forwarding").await?;
+    let bridge_mac = match &bridge {
+        Some(Link { mac: Some(mac), .. }) if !mac.is_zero() => *mac,
+        _ => bridge_mac(host, &config.bridge).await,
+    };
+    let container_mac = derived_mac(&[
+        attachment.network.as_str(),
+        attachment.container.as_str(),
+        attachment.interface.as_str(),
+    ]);
     Ok(Facts {
         bridge,
         uplink_mtu,
         ipv6: ipv6.is_some(),
-        bridge_mac: random_mac(),
-        container_mac: random_mac(),
+        bridge_mac,
+        container_mac,
         expected: None,
     })
 }
@@ -64,10 +71,14 @@ async fn uplink_mtu(netlink: &dyn Netlink, bridge: &str) -> Result<Option<u32>> 
     Ok(netlink.link(name).await?.map(|link| link.mtu))
 }
 
-/// A random address, unicast and locally administered (IEEE 802).
-fn random_mac() -> MacAddr {
-    // The keys of `RandomState` come from the operating system's generator.
-    let random = RandomState::new().build_hasher().finish().to_le_bytes();
-    let [a, b, c, d, e, f, ..] = random;
-    MacAddr([(a & 0xfc) | 0x02, b, c, d, e, f])
+/// An address of this host's own for a bridge: it must differ from that of other hosts, with which the bridge may come
+/// to share a layer 2, and be the same for all that make the bridge.
+async fn bridge_mac(host: &Host, bridge: &str) -> MacAddr {
+    let mut parts = vec![bridge.to_owned()];
+    for key in ["kernel/random/boot_id", "kernel/hostname"] {
+        // Whatever cannot be read makes the address less unique, and no more.
+        parts.extend(host.sysctl.read(key).await.ok().flatten());
+    }
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    derived_mac(&parts)
 }

@@ -24,8 +24,10 @@ use async_trait::async_trait;
 use crate::backend::Context;
 use crate::cancel::Cancel;
 use crate::error::Result;
+use crate::host::netlink::MacAddr;
 use crate::plan::{Desired, Handles};
 use crate::spec::AddResult;
+use crate::spec::names::hash128;
 
 /// How a backend wires one attachment.
 #[async_trait]
@@ -52,6 +54,15 @@ pub trait Wiring: Send + Sync {
         result: &mut AddResult,
         cancel: &Cancel,
     ) -> Result<()>;
+}
+
+/// A hardware address that is a pure function of the parts: unicast and locally administered (IEEE 802).
+///
+/// It is as unique as the parts are: container IDs are unique, so that containers' addresses are; and a plan that names
+/// it is the same each time it is made.
+pub fn derived_mac(parts: &[&str]) -> MacAddr {
+    let [a, b, c, d, e, f, ..] = hash128(parts).to_le_bytes();
+    MacAddr([(a & 0xfc) | 0x02, b, c, d, e, f])
 }
 
 /// What must exist, and the result that says so.

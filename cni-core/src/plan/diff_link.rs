@@ -71,6 +71,7 @@ fn bring_up(spec: &LinkSpec, scope: Scope, out: &mut Output<'_>) {
     let settings = LinkSettings {
         up: Some(spec.up),
         mtu: spec.mtu,
+        master: spec.master.clone(),
         arp_notify: spec.arp_notify.then_some(true),
         ipv6_link_local: (!spec.ipv6_link_local).then_some(false),
         ..LinkSettings::default()
