@@ -1,7 +1,13 @@
 //! `KernelFirewall` against the real kernel. Each test has a network namespace of its own; without root, all of them
 //! are inside a user namespace that `main` makes first. Arguments: parts of test names, and `--measure`.
 
-#![allow(unreachable_pub)]
+// Without libtest no function is a `#[test]`, by which clippy would know that these are tests.
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing
+)]
 
 mod commit;
 mod measure;
