@@ -14,7 +14,7 @@ use cni_core::host::NetnsPath;
 use cni_core::host::netlink::{Address, NewLinkKind, Route};
 use cni_core::ipnetwork::IpNetwork;
 use cni_core::plan::{Desired, Handles, LinkSpec, Object, Place};
-use cni_core::spec::{AddResult, Attachment, Interface, NetworkConfig};
+use cni_core::spec::{AddResult, Attachment, Dns, Interface, NetworkConfig};
 use cni_core::{Cancel, Error, ErrorKind, NetworkBackend, Result, nat};
 
 /// The backend. It keeps no state: all of it is in the kernel.
@@ -58,6 +58,7 @@ struct Pair<'a> {
     netns: &'a NetnsPath,
     mtu: Option<u32>,
     masquerades: bool,
+    dns: Dns,
 }
 
 impl<'a> Pair<'a> {
@@ -72,6 +73,7 @@ impl<'a> Pair<'a> {
             netns,
             mtu: keys.u32_in("mtu", 0, 65535)?.filter(|mtu| *mtu != 0),
             masquerades: keys.bool("ipMasq")?.unwrap_or_default(),
+            dns: config.dns()?,
         })
     }
 }
@@ -140,6 +142,9 @@ impl Wiring for Pair<'_> {
         let mut inner = Interface::new(container);
         inner.sandbox = self.netns.to_string();
         result.interfaces = vec![Interface::new(host), inner];
+        if !self.dns.is_empty() {
+            result.dns = self.dns.clone();
+        }
         Ok(Declaration { desired, result })
     }
 
