@@ -30,7 +30,11 @@ const WALLS: [Wall; 4] = [
         why: "the environment is parsed once, at the edge",
         words: &["env::var", "env::vars", "env::set_var"],
         within: &["cni-core/src", "backend-"],
-        allowed: &["cni-core/src/plugin", "cni-core/src/runtime"],
+        allowed: &[
+            "cni-core/src/plugin",
+            "cni-core/src/runtime",
+            "cni-core/src/log.rs",
+        ],
     },
     Wall {
         why: "nobody enters a namespace but host/, which hands out sockets that are bound to it",
@@ -46,7 +50,7 @@ fn walls_stand() {
     for (path, text) in sources() {
         for wall in WALLS.iter().filter(|wall| wall.stands_before(&path)) {
             for (number, line) in code(&text) {
-                if wall.words.iter().any(|word| line.contains(word)) {
+                if wall.words.iter().any(|word| says(line, word)) {
                     holes.push(format!("{path}:{number}: {} ({})", line.trim(), wall.why));
                 }
             }
@@ -120,7 +124,7 @@ fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
 /// Rust files of the workspace, tests beside the code excepted.
 fn sources() -> Vec<(String, String)> {
     let mut all = files("rs");
-    all.retain(|(path, _)| !path.ends_with("/tests.rs"));
+    all.retain(|(path, _)| !path.ends_with("tests.rs") && !path.contains("/src/plugin/tests/"));
     assert!(all.len() > 20, "the sources are found");
     all
 }
@@ -154,4 +158,12 @@ fn collect(directory: &Path, extension: &str, found: &mut Vec<PathBuf>) {
             found.push(path);
         }
     }
+}
+
+/// Whether a line says a word that is not the end of a longer one.
+fn says(line: &str, word: &str) -> bool {
+    line.match_indices(word).any(|(at, _)| {
+        let before = line.get(..at).and_then(|text| text.chars().last());
+        !before.is_some_and(|before| before.is_alphanumeric() || before == '_')
+    })
 }

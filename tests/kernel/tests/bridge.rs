@@ -1,0 +1,3 @@
+//! placeholder
+use cni_testkit::{Test, tests};
+pub(crate) const TESTS: &[Test] = &tests![];
