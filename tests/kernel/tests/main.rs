@@ -1,6 +1,5 @@
 //! The plugin binaries on the real kernel. See `cni_testkit` for what a test here can rely on.
 
-mod bridge;
 mod plugins;
 mod process;
 mod refusals;
@@ -10,6 +9,6 @@ use std::process::ExitCode;
 use cni_testkit::{run_with_plugins, tests};
 
 fn main() -> ExitCode {
-    let all = [process::TESTS, refusals::TESTS, bridge::TESTS].concat();
+    let all = [process::TESTS, refusals::TESTS].concat();
     run_with_plugins(&all)
 }

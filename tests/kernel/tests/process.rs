@@ -3,7 +3,7 @@
 use cni_testkit::{Invocation, Pod, Snapshot, Test, sysctl, tests, workspace_plugin};
 use serde_json::json;
 
-use crate::plugins::{self, NAMES};
+use crate::plugins::{self, Example, NAMES};
 
 pub(crate) const TESTS: &[Test] = &tests![
     every_plugin_is_built_under_its_name,
@@ -25,7 +25,7 @@ fn every_plugin_is_built_under_its_name() {
 }
 
 fn version_lists_what_it_speaks_and_echoes_the_version_it_was_asked_with() {
-    for name in NAMES {
+    for Example { name, .. } in plugins::all() {
         let run = Invocation::new(workspace_plugin(name), "VERSION");
         for version in ["0.4.0", "1.0.0", "1.1.0"] {
             let answer = run
@@ -45,7 +45,7 @@ fn version_lists_what_it_speaks_and_echoes_the_version_it_was_asked_with() {
 }
 
 fn without_a_command_it_introduces_itself_on_stderr() {
-    for name in NAMES {
+    for Example { name, .. } in plugins::all() {
         let outcome = Invocation::new(workspace_plugin(name), "")
             .without("CNI_COMMAND")
             .run();
@@ -150,15 +150,14 @@ fn a_dry_run_prints_a_plan_and_changes_nothing() {
 }
 
 fn gc_with_an_empty_list_removes_everything_and_without_a_list_nothing() {
-    for name in ["bridge", "ptp"] {
-        let plugin = plugins::example(name);
+    for plugin in plugins::some(&["bridge", "ptp"]) {
         let (one, other) = (Pod::new("pod"), Pod::new("pod"));
         for pod in [&one, &other] {
             plugin.run("ADD", pod).run().result();
         }
         let both = Snapshot::take();
         let gc = |config| {
-            Invocation::attachment(workspace_plugin(name), "GC", &one)
+            Invocation::attachment(workspace_plugin(plugin.name), "GC", &one)
                 .without("CNI_CONTAINERID")
                 .without("CNI_NETNS")
                 .without("CNI_IFNAME")

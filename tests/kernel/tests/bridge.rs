@@ -1,3 +1,0 @@
-//! placeholder
-use cni_testkit::{Test, tests};
-pub(crate) const TESTS: &[Test] = &tests![];
