@@ -6,7 +6,7 @@ mod refusals;
 
 use std::process::ExitCode;
 
-use cni_testkit::{run_with_plugins, tests};
+use cni_testkit::run_with_plugins;
 
 fn main() -> ExitCode {
     let all = [process::TESTS, refusals::TESTS].concat();
