@@ -77,9 +77,18 @@ impl Cache {
         })
     }
 
-    fn put(&self, path: &Path, list: &NetworkList, target: &Target, result: &str) -> io::Result<()> {
+    fn put(
+        &self,
+        path: &Path,
+        list: &NetworkList,
+        target: &Target,
+        result: &str,
+    ) -> io::Result<()> {
         let netns = target.netns.as_deref().map(Path::to_string_lossy);
-        let args = target.args.split(';').filter_map(|pair| pair.split_once('='));
+        let args = target
+            .args
+            .split(';')
+            .filter_map(|pair| pair.split_once('='));
         let text = serde_json::to_vec(&Written {
             kind: KIND,
             container_id: target.container.as_str(),
@@ -172,11 +181,10 @@ fn read_entry(path: &Path) -> Result<Option<(String, Entry)>> {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => {
-            return Err(Error::new(
-                ErrorKind::Io,
-                format!("could not read {}", path.display()),
-            )
-            .with_source(error));
+            return Err(
+                Error::new(ErrorKind::Io, format!("could not read {}", path.display()))
+                    .with_source(error),
+            );
         }
     };
     let broken = |error: Error| {

@@ -25,9 +25,18 @@ impl Runtime {
         invocation.environment = self.environment.clone();
         let empty = OsStr::new("");
         let variables = [
-            ("CNI_CONTAINERID", target.map(|t| OsStr::new(t.container.as_str()))),
-            ("CNI_NETNS", target.and_then(|t| t.netns.as_deref()).map(OsStr::new)),
-            ("CNI_IFNAME", target.map(|t| OsStr::new(t.interface.as_str()))),
+            (
+                "CNI_CONTAINERID",
+                target.map(|t| OsStr::new(t.container.as_str())),
+            ),
+            (
+                "CNI_NETNS",
+                target.and_then(|t| t.netns.as_deref()).map(OsStr::new),
+            ),
+            (
+                "CNI_IFNAME",
+                target.map(|t| OsStr::new(t.interface.as_str())),
+            ),
             ("CNI_ARGS", target.map(|t| OsStr::new(&t.args))),
         ];
         invocation = invocation.env("CNI_COMMAND", command.as_str());

@@ -40,7 +40,11 @@ impl Runtime {
             Ok(()) => error,
             Err(undo) => Error::new(
                 error.kind(),
-                format!("{}; and taking it back failed: {}", error.chain(), undo.chain()),
+                format!(
+                    "{}; and taking it back failed: {}",
+                    error.chain(),
+                    undo.chain()
+                ),
             ),
         })
     }
@@ -153,7 +157,9 @@ impl Runtime {
                 continue;
             }
             let mut target = Target::new(container, interface);
-            target.netns = Some(entry.netns).filter(|path| !path.is_empty()).map(Into::into);
+            target.netns = Some(entry.netns)
+                .filter(|path| !path.is_empty())
+                .map(Into::into);
             let args: Vec<String> = entry.args.iter().map(|pair| pair.join("=")).collect();
             target.args = args.join(";");
             target.capability_args = entry.capability_args;
@@ -213,7 +219,9 @@ impl Runtime {
     pub fn validate(&self, list: &NetworkList) -> Report {
         let mut report = Report::default();
         for plugin in &list.plugins {
-            report.capabilities.extend(plugin.capabilities.iter().cloned());
+            report
+                .capabilities
+                .extend(plugin.capabilities.iter().cloned());
             let name = &plugin.plugin_type;
             match exec::find(name, &self.path).and_then(|_| self.version(name)) {
                 Err(error) => report.problems.push(error),

@@ -115,7 +115,11 @@ impl NetworkList {
     }
 
     /// What a plugin of this network gets on stdin: its own members, unchanged, and the runtime's.
-    pub(super) fn stdin_of(&self, plugin: &PluginConfig, injected: &Injected<'_>) -> Result<String> {
+    pub(super) fn stdin_of(
+        &self,
+        plugin: &PluginConfig,
+        injected: &Injected<'_>,
+    ) -> Result<String> {
         let runtime_config = plugin.runtime_config(injected.capability_args);
         let mut ours: Vec<(&str, &str)> = injected.more.to_vec();
         if let Some(text) = &runtime_config {
@@ -225,7 +229,10 @@ fn version(object: &Object<'_>) -> Result<SpecVersion> {
     newest.ok_or_else(|| {
         Error::new(
             ErrorKind::IncompatibleVersion,
-            format!("none of the list's versions is supported: {}", named.join(", ")),
+            format!(
+                "none of the list's versions is supported: {}",
+                named.join(", ")
+            ),
         )
     })
 }

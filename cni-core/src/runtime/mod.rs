@@ -26,8 +26,6 @@ pub mod exec;
 mod find;
 mod list;
 
-#[cfg(test)]
-mod tests;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -88,7 +86,10 @@ impl Runtime {
 
     /// Plugins get this environment instead of this process's; the specification's variables are added to it.
     #[must_use]
-    pub fn environment(mut self, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+    pub fn environment(
+        mut self,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Self {
         self.environment = environment.into_iter().collect();
         self
     }
