@@ -26,7 +26,6 @@ pub mod exec;
 mod find;
 mod list;
 
-
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
