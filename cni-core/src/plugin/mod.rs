@@ -48,7 +48,7 @@ mod tests;
 use std::process::ExitCode;
 
 pub use dispatch::{Call, IpamFactory, Service, dispatch};
-pub use ipam::{NoIpam, UnusableIpam};
+pub use ipam::UnusableIpam;
 
 use crate::backend::NetworkBackend;
 use crate::ipam::Ipam;

@@ -13,12 +13,18 @@ struct Wall {
     allowed: &'static [&'static str],
 }
 
-const WALLS: [Wall; 4] = [
+const WALLS: [Wall; 5] = [
     Wall {
         why: "rust-netlink's types change with every release: only host/ knows them",
-        words: &["rtnetlink::", "netlink_packet_", "netlink_sys::", "nix::"],
+        words: &["rtnetlink::", "netlink_packet_", "netlink_sys::"],
         within: &["cni-core/src", "backend-"],
         allowed: &["cni-core/src/host"],
+    },
+    Wall {
+        why: "system calls are for host/, and for runtime/, which runs processes",
+        words: &["nix::"],
+        within: &["cni-core/src", "backend-"],
+        allowed: &["cni-core/src/host", "cni-core/src/runtime"],
     },
     Wall {
         why: "stdout carries one JSON document: only plugin.rs writes it",
@@ -30,7 +36,11 @@ const WALLS: [Wall; 4] = [
         why: "the environment is parsed once, at the edge",
         words: &["env::var", "env::vars", "env::set_var"],
         within: &["cni-core/src", "backend-"],
-        allowed: &["cni-core/src/plugin", "cni-core/src/runtime"],
+        allowed: &[
+            "cni-core/src/plugin",
+            "cni-core/src/runtime",
+            "cni-core/src/log.rs",
+        ],
     },
     Wall {
         why: "nobody enters a namespace but host/, which hands out sockets that are bound to it",
@@ -46,7 +56,7 @@ fn walls_stand() {
     for (path, text) in sources() {
         for wall in WALLS.iter().filter(|wall| wall.stands_before(&path)) {
             for (number, line) in code(&text) {
-                if wall.words.iter().any(|word| line.contains(word)) {
+                if wall.words.iter().any(|word| says(line, word)) {
                     holes.push(format!("{path}:{number}: {} ({})", line.trim(), wall.why));
                 }
             }
@@ -120,7 +130,7 @@ fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
 /// Rust files of the workspace, tests beside the code excepted.
 fn sources() -> Vec<(String, String)> {
     let mut all = files("rs");
-    all.retain(|(path, _)| !path.ends_with("/tests.rs"));
+    all.retain(|(path, _)| !path.ends_with("tests.rs") && !path.contains("/src/plugin/tests/"));
     assert!(all.len() > 20, "the sources are found");
     all
 }
@@ -154,4 +164,12 @@ fn collect(directory: &Path, extension: &str, found: &mut Vec<PathBuf>) {
             found.push(path);
         }
     }
+}
+
+/// Whether a line says a word that is not the end of a longer one.
+fn says(line: &str, word: &str) -> bool {
+    line.match_indices(word).any(|(at, _)| {
+        let before = line.get(..at).and_then(|text| text.chars().last());
+        !before.is_some_and(|before| before.is_alphanumeric() || before == '_')
+    })
 }

@@ -212,3 +212,33 @@ impl fmt::Display for Action {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn jump(chain: &str) -> Rule {
+        Rule {
+            matches: vec![Match::Is {
+                field: Field::InputInterface,
+                value: Value::Interface("veth0".to_owned()),
+                negated: true,
+            }],
+            action: Action::Jump(chain.to_owned()),
+        }
+    }
+
+    #[test]
+    fn a_short_rule_is_its_own_comment_without_quotes() {
+        assert_eq!(jump("a").text(), r#"iifname != "veth0" jump a"#);
+        assert_eq!(jump("a").comment(), "iifname != veth0 jump a");
+    }
+
+    #[test]
+    fn long_rules_that_differ_at_the_end_have_different_comments_of_127_bytes() {
+        let (one, two) = ("c".repeat(200) + "1", "c".repeat(200) + "2");
+        let (one, two) = (jump(&one).comment(), jump(&two).comment());
+        assert_eq!((one.len(), two.len()), (127, 127));
+        assert_ne!(one, two);
+    }
+}

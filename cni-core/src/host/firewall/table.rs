@@ -222,7 +222,8 @@ impl ChainSpec {
             }
         }
         let extra = state.rules.len().checked_sub(self.rules.len())?;
-        (extra > 0).then(|| format!("has {extra} rules too many"))
+        let word = if extra == 1 { "rule" } else { "rules" };
+        (extra > 0).then(|| format!("has {extra} more {word} than it should"))
     }
 }
 

@@ -15,9 +15,9 @@ use crate::host::firewall::{Element, FirewallChange, Table, TableState, Value};
 use crate::host::lock::Guard;
 use crate::host::netlink::*;
 use crate::host::*;
-use crate::ipam::{Ipam, IpamRequest};
+use crate::ipam::{Ipam, IpamRequest, NoIpam};
 use crate::plan::{Change, Place, Plan, Step};
-use crate::plugin::{Call, NoIpam, Plugin, Service, UnusableIpam, dispatch};
+use crate::plugin::{Call, Plugin, Service, UnusableIpam, dispatch};
 use crate::spec::*;
 
 pub(super) const CONFIG: &str = r#"{"cniVersion":"1.1.0","name":"net","type":"x"}"#;
@@ -155,7 +155,7 @@ impl Asking {
                         let error = Error::new(ErrorKind::InvalidConfig, "no such address pool");
                         Box::new(UnusableIpam::new(&error))
                     } else {
-                        Box::new(NoIpam)
+                        Box::new(NoIpam::new())
                     })
                 },
                 cancel: &|| Ok(cancel.clone()),

@@ -178,7 +178,7 @@ impl TableRecord {
         for chain in &self.chains {
             let rules = chain.rules.iter().map(|(handle, rule)| RuleState {
                 handle: *handle,
-                comment: Some(comment(rule)),
+                comment: Some(rule.comment()),
             });
             state.chains.push(ChainState {
                 name: chain.name.clone(),
@@ -401,12 +401,4 @@ fn element_target(element: &Element) -> Option<&str> {
         Some(ElementData::Verdict(Verdict::Jump(chain) | Verdict::Goto(chain))) => Some(chain),
         _ => None,
     }
-}
-
-/// What a rule bears as its comment.
-fn comment(rule: &Rule) -> String {
-    format!(
-        "#{:032x}",
-        crate::spec::names::hash128(&[&format!("{rule:?}")])
-    )
 }

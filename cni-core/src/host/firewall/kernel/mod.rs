@@ -156,7 +156,10 @@ fn read_table(
         NFT_MSG_GETTABLE,
         family,
         |w| w.text(NFTA_TABLE_NAME, &table.name),
-        |message| Some(seen(message)),
+        |message| {
+            seen(message);
+            Some(())
+        },
     )?;
     if found.is_none() {
         return Ok((None, true));

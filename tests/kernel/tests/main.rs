@@ -1,0 +1,14 @@
+//! The plugin binaries on the real kernel. See `cni_testkit` for what a test here can rely on.
+
+mod plugins;
+mod process;
+mod refusals;
+
+use std::process::ExitCode;
+
+use cni_testkit::run_with_plugins;
+
+fn main() -> ExitCode {
+    let all = [process::TESTS, refusals::TESTS].concat();
+    run_with_plugins(&all)
+}
