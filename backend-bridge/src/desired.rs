@@ -3,8 +3,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use cni_core::attach::Declaration;
 use cni_core::attach::inside::{self, Dad};
+use cni_core::attach::{Declaration, derived_mac};
 use cni_core::host::NetnsPath;
 use cni_core::host::netlink::{Address, Link, MacAddr, NewLinkKind, PortSettings, Vlan};
 use cni_core::ipnetwork::IpNetwork;
@@ -211,14 +211,19 @@ fn gateways(input: &Input<'_>, result: &AddResult, desired: &mut Desired) {
 /// A pair of which one end is a port of the bridge in the VLAN, and the other bears the gateway's address: a bridge's
 /// own interface is in all VLANs or none without further drivers.
 fn vlan_gateway(input: &Input<'_>, interface: &str, port: &str, desired: &mut Desired) {
+    let bridge_mac = input.facts.bridge_mac.to_string();
     let kind = NewLinkKind::Veth {
         peer: port.to_owned(),
-        peer_mac: None,
+        peer_mac: Some(derived_mac(&[&bridge_mac, port])),
         peer_netns: None,
     };
     let mut end = LinkSpec::new(interface, Some(kind));
     end.mtu = mtu(input);
+    end.initial_mac = Some(derived_mac(&[&bridge_mac, interface]));
     desired.share(Place::Host, Object::Link(end));
+    if input.facts.ipv6 {
+        parameter(desired, &format!("ipv6/conf/{interface}/accept_ra"), "0");
+    }
     let mut peer = LinkSpec::new(port, None);
     peer.mtu = mtu(input);
     peer.master = Some(input.config.bridge.clone());
