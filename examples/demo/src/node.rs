@@ -68,6 +68,10 @@ impl Node {
             peer_netns: Some(outside),
         };
         let mut desired = Desired::new();
+        for key in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"] {
+            let (key, value) = (key.to_owned(), "1".to_owned());
+            desired.own(Place::Host, Object::Sysctl { key, value });
+        }
         desired.own(
             Place::Host,
             Object::Link(LinkSpec::new(UPLINK, Some(cable))),

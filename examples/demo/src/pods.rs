@@ -131,16 +131,9 @@ impl Pods {
         Ok(())
     }
 
-    /// The node is as it was; what stays is the address store's memory of the last address and the two forwarding switches,
-    /// which others on a node may rely on.
+    /// The node is as it was; what stays is the address store's memory of the last address.
     pub(crate) fn nothing_left(&self, before: &Snapshot) -> Result<()> {
-        let known = [
-            "net/ipv4/ip_forward",
-            "net/ipv6/conf/all/forwarding",
-            "/var/lib/cni",
-        ];
-        let strip =
-            |snapshot: Snapshot| known.iter().fold(snapshot, |left, text| left.without(text));
+        let strip = |snapshot: Snapshot| snapshot.without("/var/lib/cni");
         let left = strip(Snapshot::take()).since(&strip(before.clone()));
         if !left.is_empty() {
             return Err(format!("something is left behind:\n{left}"));
