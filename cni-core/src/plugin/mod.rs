@@ -16,7 +16,8 @@
 //! What it promises, whatever the backend does:
 //!
 //! * stdout carries one JSON document or nothing: the result of ADD, the answer to VERSION, or an error object. A panic
-//!   becomes an error object (code 999), SIGTERM and SIGINT one of code 11. Logs go to stderr or a file.
+//!   becomes an error object (code 999), and in ADD it is followed by the backend's DEL first. SIGTERM and SIGINT become
+//!   one of code 11. Logs go to stderr or a file.
 //! * The verb is judged before stdin is read. An unknown verb is code 4, a missing variable is code 4 and all that are
 //!   missing are named at once.
 //! * Nothing is touched before everything that can be checked has been: names, versions, the configuration, and that
@@ -34,6 +35,7 @@
 //! | `CNI_DRY_RUN` | `1` or `true`: ADD and DEL print their plan on stderr, nothing on stdout, and change nothing |
 //! | `CNI_LOG`, `CNI_LOG_FORMAT`, `CNI_LOG_FILE` | see [`log`](crate::log) (feature `log`) |
 
+mod caught;
 mod connect;
 mod dispatch;
 mod input;
