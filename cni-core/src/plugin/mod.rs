@@ -33,6 +33,7 @@
 //! | `CNI_NETNS_OVERRIDE` | `1` or `true`: `CNI_NETNS` may be the plugin's own namespace |
 //! | `CNI_TIMEOUT_MS` | milliseconds after which an ADD unwinds and answers with code 11 |
 //! | `CNI_DRY_RUN` | `1` or `true`: ADD and DEL print their plan on stderr, nothing on stdout, and change nothing |
+//! | `TRACEPARENT` | a W3C trace context; delegates get it with this request's span as the parent |
 //! | `CNI_LOG`, `CNI_LOG_FORMAT`, `CNI_LOG_FILE` | see [`log`](crate::log) (feature `log`) |
 
 mod caught;
@@ -42,6 +43,7 @@ mod input;
 mod ipam;
 mod process;
 mod serve_ipam;
+mod trace;
 mod verbs;
 
 #[cfg(test)]
