@@ -142,11 +142,12 @@ fn answer(settings: &Settings, chosen: Vec<Chosen>) -> AddResult {
         ip.gateway = Some(chosen.gateway);
         Some(ip)
     });
-    let mut result = AddResult::default();
-    result.ips = ips.collect();
-    result.routes = settings.routes.clone();
-    result.dns = settings.dns.clone();
-    result
+    AddResult {
+        ips: ips.collect(),
+        routes: settings.routes.clone(),
+        dns: settings.dns.clone(),
+        ..AddResult::default()
+    }
 }
 
 fn allocate(

@@ -46,6 +46,8 @@ impl Bytes {
     }
 
     pub(super) fn read(&self, at: u64, into: &mut [u8]) -> io::Result<()> {
+        #[cfg(test)]
+        super::tests::count_read(into.len());
         match self {
             Self::File(file) => file.read_exact_at(into, at),
             Self::Memory(bytes) => {

@@ -1,8 +1,19 @@
+use std::cell::Cell;
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::spec::names::hash128;
+
+thread_local! {
+    static READ: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Called for each read.
+pub(super) fn count_read(bytes: usize) {
+    READ.set(READ.get() + bytes);
+}
 
 fn ip(n: u16) -> IpAddr {
     // Both families, and neighbours as well as addresses that are far apart.
@@ -92,4 +103,34 @@ fn a_table_that_empties_again_does_not_grow_with_the_number_of_changes() {
     }
     assert_eq!(image.header.size(), size);
     assert_eq!(image.header.owners, 0);
+}
+
+/// The bytes read by one ADD and one DEL beside `count` others, the worst of a thousand.
+fn read_beside(count: u64) -> usize {
+    let mut image = Image::empty();
+    let tag = |n: u64| u64::try_from(hash128(&[&n.to_string()]) >> 64).unwrap();
+    let first = 0x0a01_0002;
+    for n in 0..count {
+        image
+            .insert(Some(tag(n)), address(true, first + u128::from(n)))
+            .unwrap();
+    }
+    let rounds = (count..count + 1000).map(|n| {
+        READ.set(0);
+        let free = image.next_free(true, first + u128::from(count), u128::from(u32::MAX));
+        let ip = address(true, free.unwrap().unwrap());
+        assert!(image.held(tag(n)).unwrap().is_empty());
+        image.insert(Some(tag(n)), ip).unwrap();
+        assert_eq!(image.held(tag(n)).unwrap(), [ip]);
+        image.remove(tag(n), ip).unwrap();
+        READ.get()
+    });
+    rounds.max().unwrap()
+}
+
+#[test]
+fn an_addition_and_a_removal_read_a_few_kilobytes_beside_65000_reservations() {
+    let (few, many) = (read_beside(10), read_beside(65_000));
+    assert!(few < 4096, "{few}");
+    assert!(many < 8192, "{many}");
 }
