@@ -148,6 +148,8 @@ impl Wiring for BridgeWiring<'_> {
         let Some(sandbox) = handles.sandbox else {
             return Ok(());
         };
+        // Links as they are once they are ready; the rest is read for the result.
+        let (mut outside, mut inside): (Vec<Link>, Vec<Link>) = (Vec::new(), Vec::new());
         if !config.disable_container_interface {
             let ours = self.input.attachment.network.shared_alias();
             let foreign = |bridge: &Link| !made_by_us(bridge, &ours);
@@ -156,11 +158,11 @@ impl Wiring for BridgeWiring<'_> {
                 _ => ready::Until::Forwarding,
             };
             let name = self.input.attachment.host_name();
-            ready::link(host, name.as_str(), until, cancel).await?;
+            outside.push(ready::link(host, name.as_str(), until, cancel).await?);
             let inner = sandbox.netlink.as_ref();
             let link = ready::link(inner, container, ready::Until::Up, cancel).await?;
             if config.is_gateway {
-                ready::link(host, &config.bridge, ready::Until::Up, cancel).await?;
+                outside.push(ready::link(host, &config.bridge, ready::Until::Up, cancel).await?);
             }
             if config.enable_dad && result.ips.iter().any(|ip| ip.address.is_ipv6()) {
                 ready::addresses(inner, container, cancel).await?;
@@ -168,13 +170,18 @@ impl Wiring for BridgeWiring<'_> {
             if !result.ips.is_empty() {
                 ready::announce(inner, &link).await?;
             }
+            inside.push(link);
         }
         for interface in &mut result.interfaces {
-            let netlink = match interface.sandbox.is_empty() {
-                true => host,
-                false => sandbox.netlink.as_ref(),
+            let (netlink, known) = match interface.sandbox.is_empty() {
+                true => (host, &outside),
+                false => (sandbox.netlink.as_ref(), &inside),
             };
-            if let Some(link) = netlink.link(&interface.name).await? {
+            let link = match known.iter().find(|link| link.name == interface.name) {
+                Some(link) => Some(link.clone()),
+                None => netlink.link(&interface.name).await?,
+            };
+            if let Some(link) = link {
                 interface.mac = link.mac.map(|mac| mac.to_string()).unwrap_or_default();
                 interface.mtu = link.mtu;
             }

@@ -19,8 +19,8 @@ pub(super) fn vlans(state: &PlaceState, out: &mut Output<'_>) {
     let present = state.vlans.get(link).map(Vec::as_slice).unwrap_or_default();
     // What was no port when it was read gets the kernel's default, VLAN 1, the moment it is made one.
     let found = state.links.get(link);
-    let is_no_port = !on_bridge && found.is_some_and(|found| found.port.is_none());
-    let fresh = is_no_port || !state.vlans.contains_key(link);
+    let port = *on_bridge || found.is_some_and(|found| found.port.is_some());
+    let fresh = !port || !state.vlans.contains_key(link);
     let kernel_default = [Vlan {
         id: 1,
         pvid: true,
