@@ -25,6 +25,10 @@ pub use link::{
 pub use route::{Address, Neighbour, Route};
 
 /// Links, addresses, routes and neighbours of one network namespace.
+///
+/// Reading something of a link that does not exist is ENODEV, except where a link itself is asked for.
+///
+/// [`testing::conformance`](crate::testing) has the contract as a function.
 #[async_trait]
 pub trait Netlink: Send + Sync + fmt::Debug {
     /// Links (`ip -d link show`). A name or index that does not exist gives an empty list.

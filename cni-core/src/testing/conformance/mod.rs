@@ -34,7 +34,10 @@ use super::{FakeIpam, FakeKernel};
 mod attach;
 mod detach;
 mod faults;
+mod netlink;
 mod scene;
+
+pub use netlink::netlink;
 
 /// What a backend is tested with.
 #[async_trait]

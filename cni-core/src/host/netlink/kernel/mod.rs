@@ -172,7 +172,10 @@ impl State {
             LinkFilter::All => encode::indexed(0),
             LinkFilter::Master(name) => {
                 let mut message = encode::indexed(0);
-                let master = self.index(name)?;
+                let master = match self.index(name) {
+                    Ok(master) => master,
+                    Err(failure) => return absent(failure),
+                };
                 message.attributes.push(LinkAttribute::Controller(master));
                 message
             }
