@@ -3,13 +3,21 @@
 mod contracts;
 mod plugins;
 mod process;
+mod reach;
 mod refusals;
+mod world;
 
 use std::process::ExitCode;
 
 use cni_testkit::run_with_plugins;
 
 fn main() -> ExitCode {
-    let all = [contracts::TESTS, process::TESTS, refusals::TESTS].concat();
+    let all = [
+        contracts::TESTS,
+        process::TESTS,
+        reach::TESTS,
+        refusals::TESTS,
+    ]
+    .concat();
     run_with_plugins(&all)
 }
