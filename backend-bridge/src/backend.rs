@@ -1,5 +1,7 @@
 //! The backend: reads facts, declares, and leaves the rest to the flows of `cni_core::attach`.
 
+use std::net::IpAddr;
+
 use async_trait::async_trait;
 use cni_core::attach::{self, Declaration, Elements, Wiring, ready};
 use cni_core::backend::{
@@ -148,8 +150,6 @@ impl Wiring for BridgeWiring<'_> {
         let Some(sandbox) = handles.sandbox else {
             return Ok(());
         };
-        // Links as they are once they are ready; the rest is read for the result.
-        let (mut outside, mut inside): (Vec<Link>, Vec<Link>) = (Vec::new(), Vec::new());
         if !config.disable_container_interface {
             let ours = self.input.attachment.network.shared_alias();
             let foreign = |bridge: &Link| !made_by_us(bridge, &ours);
@@ -158,30 +158,31 @@ impl Wiring for BridgeWiring<'_> {
                 _ => ready::Until::Forwarding,
             };
             let name = self.input.attachment.host_name();
-            outside.push(ready::link(host, name.as_str(), until, cancel).await?);
+            ready::link(host, name.as_str(), until, cancel).await?;
             let inner = sandbox.netlink.as_ref();
             let link = ready::link(inner, container, ready::Until::Up, cancel).await?;
             if config.is_gateway {
-                outside.push(ready::link(host, &config.bridge, ready::Until::Up, cancel).await?);
+                ready::link(host, &config.bridge, ready::Until::Up, cancel).await?;
             }
             if config.enable_dad && result.ips.iter().any(|ip| ip.address.is_ipv6()) {
                 ready::addresses(inner, container, cancel).await?;
             }
+            if config.is_gateway {
+                let gateways = result.ips.iter().filter_map(|ip| ip.gateway);
+                ready::delivered(host, gateways.collect::<Vec<_>>(), cancel).await?;
+            }
+            let own: Vec<IpAddr> = result.ips.iter().map(|ip| ip.address.ip()).collect();
+            ready::delivered(inner, own, cancel).await?;
             if !result.ips.is_empty() {
                 ready::announce(inner, &link).await?;
             }
-            inside.push(link);
         }
         for interface in &mut result.interfaces {
-            let (netlink, known) = match interface.sandbox.is_empty() {
-                true => (host, &outside),
-                false => (sandbox.netlink.as_ref(), &inside),
+            let netlink = match interface.sandbox.is_empty() {
+                true => host,
+                false => sandbox.netlink.as_ref(),
             };
-            let link = match known.iter().find(|link| link.name == interface.name) {
-                Some(link) => Some(link.clone()),
-                None => netlink.link(&interface.name).await?,
-            };
-            if let Some(link) = link {
+            if let Some(link) = netlink.link(&interface.name).await? {
                 interface.mac = link.mac.map(|mac| mac.to_string()).unwrap_or_default();
                 interface.mtu = link.mtu;
             }

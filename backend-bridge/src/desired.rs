@@ -398,7 +398,3 @@ fn first_host(address: IpNetwork) -> IpAddr {
         IpAddr::V6(network) => IpAddr::V6(Ipv6Addr::from_bits(network.to_bits().wrapping_add(1))),
     }
 }
-
-#[cfg(test)]
-#[path = "desired_tests.rs"]
-mod tests;

@@ -3,7 +3,7 @@
 use cni_core::Result;
 use cni_core::attach::derived_mac;
 use cni_core::host::Host;
-use cni_core::host::netlink::{Link, LinkFilter, LinkKind, MacAddr, Netlink, NetlinkExt, Route};
+use cni_core::host::netlink::{Link, LinkKind, MacAddr, Netlink, NetlinkExt, Route};
 use cni_core::spec::Attachment;
 use cni_core::{Error, ErrorKind};
 
@@ -40,7 +40,7 @@ pub(crate) async fn read(
     let ipv6 = host.sysctl.read("net/ipv6/conf/all/forwarding").await?;
     let bridge_mac = match &bridge {
         Some(Link { mac: Some(mac), .. }) if !mac.is_zero() => *mac,
-        _ => bridge_mac(host.netlink.as_ref(), &config.bridge).await?,
+        _ => bridge_mac(host, &config.bridge).await,
     };
     let container_mac = derived_mac(&[
         attachment.network.as_str(),
@@ -72,16 +72,13 @@ async fn uplink_mtu(netlink: &dyn Netlink, bridge: &str) -> Result<Option<u32>> 
 }
 
 /// An address of this host's own for a bridge: it must differ from that of other hosts, with which the bridge may come
-/// to share a layer 2. The hardware addresses of the host's other links make it so; it is asked for once, when the bridge
-/// is made.
-async fn bridge_mac(netlink: &dyn Netlink, bridge: &str) -> Result<MacAddr> {
-    let links = netlink.links(LinkFilter::All).await?;
-    let macs = links.iter().filter(|link| link.alias.is_none());
-    let macs = macs.filter_map(|link| link.mac.filter(|mac| !mac.is_zero()));
-    let parts: Vec<String> = macs.map(|mac| mac.to_string()).collect();
-    let parts: Vec<&str> = [bridge]
-        .into_iter()
-        .chain(parts.iter().map(String::as_str))
-        .collect();
-    Ok(derived_mac(&parts))
+/// to share a layer 2, and be the same for all that make the bridge.
+async fn bridge_mac(host: &Host, bridge: &str) -> MacAddr {
+    let mut parts = vec![bridge.to_owned()];
+    for key in ["kernel/random/boot_id", "kernel/hostname"] {
+        // Whatever cannot be read makes the address less unique, and no more.
+        parts.extend(host.sysctl.read(key).await.ok().flatten());
+    }
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    derived_mac(&parts)
 }
