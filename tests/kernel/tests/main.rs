@@ -2,13 +2,15 @@
 
 mod plugins;
 mod process;
+mod reach;
 mod refusals;
+mod world;
 
 use std::process::ExitCode;
 
 use cni_testkit::run_with_plugins;
 
 fn main() -> ExitCode {
-    let all = [process::TESTS, refusals::TESTS].concat();
+    let all = [process::TESTS, reach::TESTS, refusals::TESTS].concat();
     run_with_plugins(&all)
 }
