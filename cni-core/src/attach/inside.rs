@@ -56,10 +56,10 @@ pub fn addresses(desired: &mut Desired, interface: &str, result: &AddResult, dad
 /// Declares the routes in `result`. One that says no gateway goes through its family's, unless its scope is narrower
 /// than the world; where there is none, its destinations are on the link.
 ///
-/// What the reference plugin accepts and the kernel would refuse with EEXIST is sorted out here. A route that is there
-/// twice is declared once. The prefix of one of the addresses is left out: the address brings that route, unless the
-/// result says by which gateway. Of several routes that differ in nothing but the gateway all are declared; IPv4 takes
-/// the last, IPv6 spreads over them.
+/// As with the reference plugin a route may stand beside another one to the same destination: the default routes of two
+/// interfaces on one network, say, or of two gateways. IPv4 takes the one that was declared last, IPv6 spreads over them.
+/// What even so would be refused with EEXIST is left out: a route that is there twice, and the prefix of an address, of
+/// which the address itself brings the route, unless the result says by which gateway.
 pub fn routes(desired: &mut Desired, interface: &str, result: &AddResult) {
     let mut declared: Vec<Route> = Vec::new();
     for wanted in &result.routes {
@@ -69,7 +69,7 @@ pub fn routes(desired: &mut Desired, interface: &str, result: &AddResult) {
         if (own && wanted.gw.is_none()) || declared.iter().any(known) {
             continue;
         }
-        route.beside_others = own || declared.iter().any(|known| same_place(known, &route));
+        route.beside_others = true;
         declared.push(route.clone());
         desired.own(Place::Container, Object::Route(route));
     }
