@@ -7,6 +7,7 @@ use super::*;
 fn facts() -> Facts {
     Facts {
         bridge: None,
+        bridge_follows: false,
         uplink_mtu: Some(1450),
         ipv6: true,
         bridge_mac: MacAddr([2, 0, 0, 0, 0, 1]),

@@ -15,7 +15,7 @@ use cni_core::backend::{
 use cni_core::host::NetnsPath;
 use cni_core::host::netlink::{Address, NewLinkKind, Route};
 use cni_core::ipnetwork::IpNetwork;
-use cni_core::plan::{Desired, Handles, LinkSpec, Object, Place};
+use cni_core::plan::{Desired, Handles, LinkSpec, Object, Place, Plan};
 use cni_core::spec::{AddResult, Attachment, Dns, Interface, NetworkConfig};
 use cni_core::{Cancel, Error, ErrorKind, NetworkBackend, Result, nat};
 
@@ -36,6 +36,12 @@ impl NetworkBackend for Ptp {
 
     async fn del(&self, cx: &Context<'_>, request: &DelRequest<'_>) -> Result<()> {
         attach::del(cx, request, true, true, &[]).await
+    }
+
+    async fn del_plan(&self, cx: &Context<'_>, request: &DelRequest<'_>) -> Result<Option<Plan>> {
+        attach::del_plan(cx, request, true, true, &[])
+            .await
+            .map(Some)
     }
 
     async fn check(&self, cx: &Context<'_>, request: &CheckRequest<'_>) -> Result<()> {
