@@ -123,12 +123,11 @@ fn result(config: &NetworkConfig, args: &CniArgs) -> Result<AddResult> {
             format!("static is given the address {ip} twice: remove one"),
         ));
     }
-    Ok(AddResult {
-        ips,
-        routes,
-        dns,
-        ..AddResult::default()
-    })
+    let mut result = AddResult::default();
+    result.ips = ips;
+    result.routes = routes;
+    result.dns = dns;
+    Ok(result)
 }
 
 fn configured(config: &NetworkConfig) -> Result<(Vec<IpConfig>, Vec<Route>, Dns)> {

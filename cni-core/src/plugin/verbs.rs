@@ -2,7 +2,6 @@
 
 use tracing::Instrument;
 
-use super::caught::caught;
 use super::dispatch::{Means, Service, Session};
 use super::input::Options;
 use super::ipam::UnusableIpam;
@@ -193,28 +192,7 @@ async fn add(
         args: asked.args,
         prev_result: prev_result.as_ref(),
     };
-    let plugin = session.plugin.name();
-    let mut del = DelRequest {
-        attachment,
-        netns: Some(netns),
-        config: asked.config,
-        args: asked.args,
-        prev_result: prev_result.as_ref(),
-    };
-    let mut panicked = true;
-    let adding = async {
-        let added = backend.add(cx, &request).await;
-        panicked = false;
-        added
-    };
-    let added = match caught(plugin, adding).await {
-        Ok(added) => added,
-        // A backend that fails has undone its part; one that panicked had no chance to.
-        Err(error) if panicked && !cx.dry_run => {
-            return Err(undone(error, take_back(plugin, backend, cx, &del).await));
-        }
-        Err(error) => return Err(error),
-    };
+    let added = backend.add(cx, &request).await?;
     if cx.dry_run {
         return session.print(&added.plan.to_string());
     }
@@ -223,10 +201,16 @@ async fn add(
         .render(asked.config.version())
         .and_then(|document| session.deliver(&document));
     if let Err(error) = delivered {
-        del.prev_result = Some(&added.result);
-        return Err(undone(error, take_back(plugin, backend, cx, &del).await));
+        let del = DelRequest {
+            attachment,
+            netns: Some(netns),
+            config: asked.config,
+            args: asked.args,
+            prev_result: Some(&added.result),
+        };
+        return Err(undone(error, backend.del(cx, &del).await));
     }
-    if let Err(error) = caught(plugin, backend.seal(cx, &request)).await {
+    if let Err(error) = backend.seal(cx, &request).await {
         // The runtime has its result, and the attachment works.
         tracing::warn!(
             error = error.chain(),
@@ -234,22 +218,6 @@ async fn add(
         );
     }
     Ok(())
-}
-
-/// The DEL of an ADD that cannot stand. It is not stopped by what may have stopped the ADD.
-async fn take_back(
-    plugin: &str,
-    backend: &dyn NetworkBackend,
-    cx: &Context<'_>,
-    request: &DelRequest<'_>,
-) -> Result<()> {
-    let cx = Context {
-        host: cx.host,
-        ipam: cx.ipam,
-        cancel: &Cancel::new(),
-        dry_run: false,
-    };
-    caught(plugin, backend.del(&cx, request)).await
 }
 
 async fn del(

@@ -58,8 +58,7 @@ pub(super) async fn an_add_clears_an_unsealed_leftover_away(
         panic!("{}ADD failed: {}", scene.rule(), error.chain());
     }
     // The process died before it could seal; the runtime asks again.
-    let what = "ADD over the leftover of an ADD that died";
-    let added = scene.attach_as(what, &pod).await;
+    let added = scene.attach(&pod).await;
     scene.passes(&pod, &added.result).await;
     scene.detach(&pod).await;
     let after = scene.state(&[&pod]).await;
