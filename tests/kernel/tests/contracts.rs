@@ -1,15 +1,28 @@
 //! The contracts of the facilities' traits, on the kernel.
 
+use std::sync::Arc;
+
 use cni_core::host::Host;
 use cni_core::host::firewall::KernelFirewall;
 use cni_core::testing::conformance;
 use cni_testkit::{Pod, Test, tests};
-use std::sync::Arc;
 
-pub(crate) const TESTS: &[Test] = &tests![the_kernel_keeps_the_contract_of_netlink];
+pub(crate) const TESTS: &[Test] = &tests![
+    the_kernel_keeps_the_contract_of_netlink,
+    the_kernel_keeps_the_contract_of_nftables,
+    the_kernel_keeps_the_contract_of_parameters,
+];
 
 fn the_kernel_keeps_the_contract_of_netlink() {
     in_namespace(async |host| conformance::netlink(host.netlink.as_ref()).await);
+}
+
+fn the_kernel_keeps_the_contract_of_nftables() {
+    in_namespace(async |host| conformance::firewall(host.firewall.as_ref()).await);
+}
+
+fn the_kernel_keeps_the_contract_of_parameters() {
+    in_namespace(async |host| conformance::sysctl(host.sysctl.as_ref()).await);
 }
 
 /// Runs `body` with the handles of a new namespace.

@@ -34,10 +34,16 @@ use super::{FakeIpam, FakeKernel};
 mod attach;
 mod detach;
 mod faults;
+mod firewall;
+mod ipam;
 mod netlink;
 mod scene;
+mod sysctl;
 
+pub use firewall::firewall;
+pub use ipam::ipam;
 pub use netlink::netlink;
+pub use sysctl::sysctl;
 
 /// What a backend is tested with.
 #[async_trait]
