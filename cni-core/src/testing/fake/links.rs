@@ -165,14 +165,12 @@ impl State {
             }
             device.link.alias = (!alias.is_empty()).then(|| alias.clone());
         }
-        match master {
-            None => {}
-            Some(None) => self.release(ns, name)?,
-            Some(Some(master)) => {
-                if self.namespace(ns)?.device_mut(name)?.link.master != Some(master) {
-                    self.release(ns, name)?;
-                    self.enslave(ns, name, master)?;
-                }
+        if let Some(master) = master
+            && self.namespace(ns)?.device_mut(name)?.link.master != master
+        {
+            self.release(ns, name)?;
+            if let Some(master) = master {
+                self.enslave(ns, name, master)?;
             }
         }
         let device = self.namespace(ns)?.device_mut(name)?;
