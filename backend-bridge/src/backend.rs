@@ -1,5 +1,7 @@
 //! The backend: reads facts, declares, and leaves the rest to the flows of `cni_core::attach`.
 
+use std::net::IpAddr;
+
 use async_trait::async_trait;
 use cni_core::attach::{self, Declaration, Elements, Wiring, ready};
 use cni_core::backend::{
@@ -178,6 +180,12 @@ impl Wiring for BridgeWiring<'_> {
             if config.enable_dad && result.ips.iter().any(|ip| ip.address.is_ipv6()) {
                 ready::addresses(inner, container, cancel).await?;
             }
+            if config.is_gateway {
+                let gateways = result.ips.iter().filter_map(|ip| ip.gateway);
+                ready::delivered(host, gateways.collect::<Vec<_>>(), cancel).await?;
+            }
+            let own: Vec<IpAddr> = result.ips.iter().map(|ip| ip.address.ip()).collect();
+            ready::delivered(inner, own, cancel).await?;
             if !result.ips.is_empty() {
                 ready::announce(inner, &link).await?;
             }

@@ -148,7 +148,12 @@ impl Runtime {
             return Ok(());
         }
         let mut errors = Vec::new();
-        for entry in self.cache.of_network(&list.name)? {
+        let kept = self.cache.of_network(&list.name).unwrap_or_else(|error| {
+            // The plugins can still collect what they know of.
+            errors.push(error);
+            Vec::new()
+        });
+        for entry in kept {
             let (Ok(container), Ok(interface)) = (entry.container.parse(), entry.interface.parse())
             else {
                 continue;
