@@ -26,11 +26,11 @@ const PLUGINS: [&str; 5] = ["bridge", "host-local", "loopback", "ptp", "static"]
 /// Test programs of other packages that run in the guest, too.
 const PROGRAMS: [&str; 3] = ["kernel_firewall", "kernel_netlink", "kernel"];
 
-/// Programs of the machine that tests in the guest use (Debian: iproute2, nftables).
-const TOOLS: [&str; 3] = ["bridge", "ip", "nft"];
+/// Programs of the machine that tests in the guest use (Debian: iproute2, nftables, util-linux, dash).
+const TOOLS: [&str; 5] = ["bridge", "ip", "nft", "setpriv", "sh"];
 
 /// Modules by what of the product needs them.
-const MODULES: [&str; 24] = [
+const MODULES: [&str; 26] = [
     "af_packet",
     "bridge",
     "dummy",
@@ -50,10 +50,12 @@ const MODULES: [&str; 24] = [
     "nft_limit",
     "nft_log",
     "nft_masq",
+    "nft_meta_bridge",
     "nft_nat",
     "nft_numgen",
     "nft_redir",
     "nft_reject",
+    "nft_reject_bridge",
     "nft_reject_inet",
 ];
 

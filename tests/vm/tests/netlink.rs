@@ -60,8 +60,8 @@ pub(crate) fn del(link: &str, first: u16, last: u16) -> NetlinkChange {
     }
 }
 
-/// VLANs as `bridge vlan show` has them: first, last, flags in the order of the text.
-pub(crate) fn witness(link: &str) -> Vec<(u64, u64, String)> {
+/// VLANs as `bridge vlan show` has them, with flags in the order of the text.
+pub(crate) fn witness(link: &str) -> Vec<(u64, String)> {
     let output = Command::new("bridge")
         .args(["-json", "vlan", "show", "dev", link])
         .output()
@@ -69,12 +69,14 @@ pub(crate) fn witness(link: &str) -> Vec<(u64, u64, String)> {
     let text = String::from_utf8_lossy(&output.stdout);
     let all: Value = serde_json::from_str(&text).expect("JSON");
     let vlans = all[0]["vlans"].as_array().cloned().unwrap_or_default();
-    let vlans = vlans.iter().map(|vlan| {
+    let vlans = vlans.iter().flat_map(|vlan| {
+        // Releases of iproute2 differ in whether they join ranges.
         let first = vlan["vlan"].as_u64().expect("a number");
         let last = vlan["vlanEnd"].as_u64().unwrap_or(first);
         let flags = vlan["flags"].as_array().cloned().unwrap_or_default();
         let flags: Vec<&str> = flags.iter().filter_map(Value::as_str).collect();
-        (first, last, flags.join(" "))
+        let flags = flags.join(" ");
+        (first..=last).map(move |id| (id, flags.clone()))
     });
     vlans.collect()
 }
@@ -114,11 +116,10 @@ fn vlans_of_a_port_are_read_as_they_were_set() {
     let expected = [10, 11, 12, 13].map(vlan).into_iter();
     let expected: Vec<Vlan> = expected.chain([native(100), vlan(200)]).collect();
     assert_eq!(read(), expected);
-    let shown = [
-        (10, 13, String::new()),
-        (100, 100, "PVID Egress Untagged".to_owned()),
-        (200, 200, String::new()),
-    ];
+    let shown = [10, 11, 12, 13, 100, 200].map(|id| match id {
+        100 => (id, "PVID Egress Untagged".to_owned()),
+        _ => (id, String::new()),
+    });
     assert_eq!(witness("a"), shown);
 
     apply(del("a", 11, 12));

@@ -141,7 +141,7 @@ fn pods_of_one_vlan_reach_each_other_and_no_others() {
     assert_eq!(a.vlans(), [native(100)]);
     assert_eq!(
         witness(&c.port()),
-        [(200, 200, "PVID Egress Untagged".to_owned())]
+        [(200, "PVID Egress Untagged".to_owned())]
     );
 }
 
