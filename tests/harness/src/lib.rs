@@ -24,6 +24,7 @@
 
 mod binaries;
 mod capture;
+mod counters;
 mod echo;
 mod namespaces;
 mod netlink;
@@ -35,6 +36,7 @@ mod snapshot;
 
 pub use binaries::{reference_plugin, workspace_plugin, workspace_plugin_dir};
 pub use capture::{Capture, Frame, NeighbourNews};
+pub use counters::counted;
 pub use echo::{TcpEcho, UdpEcho};
 pub use namespaces::{Refused, enter};
 pub use ping::{Ping, ping};

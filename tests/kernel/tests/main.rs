@@ -1,6 +1,7 @@
 //! The plugin binaries on the real kernel. See `cni_testkit` for what a test here can rely on.
 
 mod contracts;
+mod options;
 mod plugins;
 mod process;
 mod reach;
@@ -15,6 +16,7 @@ fn main() -> ExitCode {
     let all = [
         contracts::TESTS,
         process::TESTS,
+        options::TESTS,
         reach::TESTS,
         refusals::TESTS,
     ]
