@@ -40,7 +40,7 @@ pub use counters::counted;
 pub use echo::{TcpEcho, UdpEcho};
 pub use namespaces::{Refused, enter};
 pub use ping::{Ping, ping};
-pub use plugin::{Chain, Failure, Invocation, Outcome};
+pub use plugin::{Chain, Failure, Invocation, Outcome, Running};
 pub use pod::Pod;
 pub use runner::{Test, require, run, run_with_plugins, skip};
 pub use snapshot::{Snapshot, sysctl};
