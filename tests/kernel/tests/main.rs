@@ -1,6 +1,9 @@
 //! The plugin binaries on the real kernel. See `cni_testkit` for what a test here can rely on.
 
 mod contracts;
+mod crash;
+mod options;
+mod parallel;
 mod plugins;
 mod process;
 mod reach;
@@ -15,6 +18,9 @@ fn main() -> ExitCode {
     let all = [
         contracts::TESTS,
         process::TESTS,
+        crash::TESTS,
+        options::TESTS,
+        parallel::TESTS,
         reach::TESTS,
         refusals::TESTS,
     ]
