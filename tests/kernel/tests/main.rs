@@ -3,6 +3,7 @@
 mod contracts;
 mod plugins;
 mod process;
+mod random;
 mod refusals;
 
 use std::process::ExitCode;
@@ -10,6 +11,12 @@ use std::process::ExitCode;
 use cni_testkit::run_with_plugins;
 
 fn main() -> ExitCode {
-    let all = [contracts::TESTS, process::TESTS, refusals::TESTS].concat();
+    let all = [
+        contracts::TESTS,
+        process::TESTS,
+        random::TESTS,
+        refusals::TESTS,
+    ]
+    .concat();
     run_with_plugins(&all)
 }

@@ -18,7 +18,7 @@ const PROTOCOL_KERNEL: u8 = 2;
 /// `RT_SCOPE_HOST`.
 const SCOPE_HOST: u8 = 254;
 /// `IPV6_MIN_MTU`.
-const IPV6_MIN_MTU: u32 = 1280;
+pub(super) const IPV6_MIN_MTU: u32 = 1280;
 
 impl Namespace {
     pub(super) fn address_add(&mut self, new: &Address) -> Outcome {
@@ -241,6 +241,10 @@ impl Namespace {
     pub(super) fn mtu_changed(&mut self, link: &str, before: u32, after: u32) {
         if before >= IPV6_MIN_MTU && after < IPV6_MIN_MTU {
             self.drop_ipv6(link);
+            self.forget_ipv6_sysctls(link);
+        }
+        if before < IPV6_MIN_MTU && after >= IPV6_MIN_MTU {
+            self.inherit_sysctls_of("ipv6", link);
         }
     }
 

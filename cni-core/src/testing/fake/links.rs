@@ -89,6 +89,8 @@ impl State {
             let index = namespace.next_index();
             let mut end = Device::new(Link::new(index, peer, LinkKind::Veth));
             end.link.mac = Some(mac);
+            // Both ends are asked for with the same MTU.
+            end.link.mtu = device.link.mtu;
             end.mac_set = peer_mac.is_some();
             other = Some(end);
         }
@@ -245,9 +247,6 @@ impl State {
         device.became_port(master);
         if !no_vlans {
             device.vlans = vec![default_vlan()];
-        }
-        if let Some(bridge) = namespace.links.get_mut(&master) {
-            bridge.had_port = true;
         }
         namespace.recalculate_bridge(Some(master));
         Ok(())
