@@ -27,61 +27,75 @@ const STEPS: usize = 30;
 const LIMIT: Duration = Duration::from_secs(3);
 
 fn the_fake_and_the_kernel_agree_on_random_links_and_addresses() {
-    agree(
-        |host, random| wait(netlink::step(host, random, netlink::Routes::None)),
-        &[],
-    );
+    agree(&Game {
+        build: |_| {},
+        step: |host, random| wait(netlink::link_step(host, random)),
+        tables: &[],
+    });
 }
 
 fn the_fake_and_the_kernel_agree_on_random_routes() {
-    agree(
-        |host, random| wait(netlink::step(host, random, netlink::Routes::Many)),
-        &[],
-    );
+    agree(&Game {
+        build: netlink::build,
+        step: |host, random| wait(netlink::route_step(host, random)),
+        tables: &[],
+    });
 }
 
 fn the_fake_and_the_kernel_agree_on_random_nftables() {
-    agree(
-        |host, random| wait(firewall::step(host, random)),
-        &firewall::tables(),
-    );
+    agree(&Game {
+        build: |_| {},
+        step: |host, random| wait(firewall::step(host, random)),
+        tables: &firewall::tables(),
+    });
+}
+
+/// What both are given.
+struct Game<'a> {
+    /// What there is at the beginning.
+    build: fn(&Host),
+    /// A step is made from the numbers that it draws, and both draw the same ones.
+    step: fn(&Host, &mut Random) -> Step,
+    /// What is compared besides links, addresses, routes and parameters.
+    tables: &'a [Table],
 }
 
 /// A change, as text, and what came of it.
 type Step = (String, Result<(), NetlinkError>);
 
-/// Gives both the same steps: a step is made from the numbers that it draws, and both draw the same ones.
-fn agree(step: impl Fn(&Host, &mut Random) -> Step + Sync, tables: &[Table]) {
+fn agree(game: &Game<'_>) {
     let begin = Instant::now();
     let mut sequences = 0;
     for seed in 1.. {
         if begin.elapsed() > LIMIT {
             break;
         }
-        one_sequence(seed, &step, tables);
+        one_sequence(seed, game);
         sequences += 1;
     }
     println!("{sequences} sequences of {STEPS} steps");
     assert!(sequences > 1, "the machine is too slow to tell anything");
 }
 
-fn one_sequence(seed: u64, step: &(impl Fn(&Host, &mut Random) -> Step + Sync), tables: &[Table]) {
+fn one_sequence(seed: u64, game: &Game<'_>) {
     let kernel = match filters_vlans() {
         true => FakeKernel::new(),
         false => FakeKernel::new().without_vlan_filtering(),
     };
     let fake = kernel.host();
     netlink::prepare(&fake, seed);
+    (game.build)(&fake);
     let pod = Pod::new("random");
     pod.run(|| {
         let real = open();
         netlink::prepare(&real, seed);
+        (game.build)(&real);
         let mut history = String::new();
         let (mut one, mut other) = (Random::new(seed), Random::new(seed));
-        compare(&fake, &real, tables, &history);
+        compare(&fake, &real, game.tables, &history);
         for _ in 0..STEPS {
-            let (change, of_fake) = step(&fake, &mut one);
-            let (_, of_real) = step(&real, &mut other);
+            let (change, of_fake) = (game.step)(&fake, &mut one);
+            let (_, of_real) = (game.step)(&real, &mut other);
             history.push_str(&format!("{change}  # {}\n", brief(&of_real)));
             assert_eq!(
                 brief(&of_fake),
@@ -89,7 +103,7 @@ fn one_sequence(seed: u64, step: &(impl Fn(&Host, &mut Random) -> Step + Sync), 
                 "seed {seed}: the fake (left) and the kernel (right) answer differently to the last of\n{history}\
                  {of_fake:?}\n{of_real:?}"
             );
-            compare(&fake, &real, tables, &history);
+            compare(&fake, &real, game.tables, &history);
         }
     });
 }

@@ -13,6 +13,7 @@ use crate::host::netlink::{Address, Route};
 
 use super::state::{Held, Namespace, Outcome, refuse, refuse_saying};
 
+const ENXIO: i32 = 6;
 /// `RTPROT_KERNEL`.
 const PROTOCOL_KERNEL: u8 = 2;
 /// `RT_SCOPE_HOST`.
@@ -100,7 +101,10 @@ impl Namespace {
     }
 
     pub(super) fn address_del(&mut self, old: &Address) -> Outcome {
-        self.device_mut(&old.link)?;
+        let device = self.device_mut(&old.link)?;
+        if old.address.is_ipv6() && !device.has_ipv6() {
+            return refuse_saying(ENXIO, "ipv6: IPv6 is disabled on this device");
+        }
         let Some(position) = self
             .addresses
             .iter()

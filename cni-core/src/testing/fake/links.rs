@@ -29,6 +29,10 @@ impl State {
         if let Some(mac) = new.mac {
             check_mac(mac)?;
         }
+        // `veth_validate` comes before the search for the name; others' MTU is looked at later.
+        if let (NewLinkKind::Veth { .. }, Some(mtu)) = (&new.kind, new.mtu) {
+            check_mtu(&Device::new(Link::new(0, &new.name, LinkKind::Veth)), mtu)?;
+        }
         if self.namespace(ns)?.device(&new.name).is_some() {
             return refuse(EEXIST);
         }
@@ -105,8 +109,8 @@ impl State {
             end.peer = Some((ns, index));
             end.link.peer = Some(index);
             end.link.peer_elsewhere = elsewhere;
-            let link_local = new.ipv6_link_local;
-            self.add_device(peer_ns, end, link_local)?;
+            // The request says nothing of the peer's addresses.
+            self.add_device(peer_ns, end, true)?;
         }
         self.add_device(ns, device, new.ipv6_link_local)
     }

@@ -7,7 +7,7 @@ use ipnetwork::IpNetwork;
 use crate::host::netlink::Route;
 use crate::host::netlink::errno::{EACCES, EEXIST, EINVAL, ENETDOWN, ENETUNREACH, ENODEV, ESRCH};
 
-use super::state::{Namespace, Outcome, refuse, refuse_saying};
+use super::state::{Device, Namespace, Outcome, refuse, refuse_saying};
 
 const EHOSTUNREACH: i32 = 113;
 
@@ -97,10 +97,13 @@ impl Namespace {
 
     /// `ip6_route_check_nh`: the outgoing link.
     fn ipv6_egress(&self, route: &Route) -> Outcome<String> {
-        if let Some(link) = &route.link
-            && self.interface_sysctl("ipv6", link, "disable_ipv6") == Some("1")
-        {
-            return refuse_saying(EACCES, "IPv6 is disabled on nexthop device");
+        if let Some(link) = &route.link {
+            if !self.device(link).is_some_and(Device::has_ipv6) {
+                return refuse(ENODEV);
+            }
+            if self.interface_sysctl("ipv6", link, "disable_ipv6") == Some("1") {
+                return refuse_saying(EACCES, "IPv6 is disabled on nexthop device");
+            }
         }
         if let Some(IpAddr::V6(gateway)) = route.gateway {
             if gateway.is_multicast() || gateway.is_unspecified() {

@@ -224,6 +224,11 @@ impl Device {
         self.link.kind == LinkKind::Physical
     }
 
+    /// Below the least MTU a link has no IPv6 at all (`ipv6_add_dev`).
+    pub(super) fn has_ipv6(&self) -> bool {
+        self.link.mtu >= super::addresses::IPV6_MIN_MTU
+    }
+
     /// Smallest and largest MTU in bytes, as the driver sets them.
     pub(super) fn mtu_range(&self) -> (u32, u32) {
         match self.link.kind {

@@ -5,7 +5,6 @@ use async_trait::async_trait;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::sysctl::Sysctl;
 
-use super::addresses::IPV6_MIN_MTU;
 use super::handle::Handle;
 use super::state::Namespace;
 
@@ -172,8 +171,7 @@ impl Namespace {
         let default = interface_default(family, name)?;
         if !matches!(interface, "all" | "default") {
             let device = self.device(interface)?;
-            // Below the least MTU a link has no IPv6 at all (`ipv6_add_dev`).
-            if family == "ipv6" && device.link.mtu < IPV6_MIN_MTU {
+            if family == "ipv6" && !device.has_ipv6() {
                 return None;
             }
         }

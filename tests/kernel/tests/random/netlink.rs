@@ -2,18 +2,13 @@
 
 use cni_core::host::Host;
 use cni_core::host::netlink::{
-    Address, LinkSettings, NetlinkChange, NetlinkExt, NewLink, NewLinkKind, PortSettings, Route,
+    Address, LinkSettings, MacAddr, NetlinkChange, NetlinkExt, NewLink, NewLinkKind, PortSettings,
+    Route,
 };
 use cni_core::ipnetwork::IpNetwork;
 
 use super::{Random, Step};
 use crate::contracts::wait;
-
-#[derive(Clone, Copy, PartialEq)]
-pub(super) enum Routes {
-    None,
-    Many,
-}
 
 const LINKS: [&str; 5] = ["a", "b", "c", "d", "br"];
 const ADDRESSES: [&str; 7] = [
@@ -58,27 +53,82 @@ pub(super) fn prepare(host: &Host, seed: u64) {
     wait(host.netlink.apply_one(set("lo", |set| set.up = Some(true)))).expect("lo comes up");
 }
 
-pub(super) async fn step(host: &Host, random: &mut Random, routes: Routes) -> Step {
-    let change = match random.below(if routes == Routes::Many { 20 } else { 12 }) {
-        0 | 1 => new_link(random),
-        2..=4 => settings(random),
-        5 => NetlinkChange::LinkDel {
+/// Both pairs and the bridge, all up, with addresses.
+pub(super) fn build(host: &Host) {
+    let mut changes = Vec::new();
+    for (name, peer) in [("a", "b"), ("c", "d")] {
+        let kind = NewLinkKind::Veth {
+            peer: peer.to_owned(),
+            peer_mac: mac(1),
+            peer_netns: None,
+        };
+        changes.push(new(name, kind));
+    }
+    let kind = NewLinkKind::Bridge {
+        vlan_filtering: false,
+    };
+    changes.push(new("br", kind));
+    changes.extend(LINKS.map(|link| set(link, |set| set.ipv6_link_local = Some(false))));
+    changes.extend(LINKS.map(|link| set(link, |set| set.up = Some(true))));
+    for (link, address) in [
+        ("a", "10.0.0.1/24"),
+        ("c", "10.0.1.1/32"),
+        ("a", "fd00::1/64"),
+    ] {
+        changes.push(NetlinkChange::AddressAdd(Address::new(
+            link,
+            prefix(address),
+        )));
+    }
+    wait(host.netlink.apply(&changes)).expect("a beginning");
+}
+
+fn new(name: &str, kind: NewLinkKind) -> NetlinkChange {
+    let mut new = NewLink::new(name, kind);
+    new.mac = mac(2);
+    NetlinkChange::LinkAdd(new)
+}
+
+fn mac(n: usize) -> Option<MacAddr> {
+    format!("02:00:00:00:00:{n:02x}").parse().ok()
+}
+
+pub(super) async fn link_step(host: &Host, random: &mut Random) -> Step {
+    let change = match random.below(16) {
+        0..=4 => new_link(random),
+        5..=8 => settings(random),
+        9 if random.chance(2) => NetlinkChange::LinkDel {
             link: random.one_of(&LINKS).to_owned(),
         },
-        6 if random.chance(4) => NetlinkChange::GroupDel { group: 1 },
-        6 => port(random),
-        7..=9 => NetlinkChange::AddressAdd(address(random)),
-        10 | 11 => NetlinkChange::AddressDel(address(random)),
-        12..=16 => NetlinkChange::RouteAdd(route(random)),
+        9 if random.chance(4) => NetlinkChange::GroupDel { group: 1 },
+        9 => port(random),
+        10..=13 => NetlinkChange::AddressAdd(address(random)),
+        _ => NetlinkChange::AddressDel(address(random)),
+    };
+    made(host, change).await
+}
+
+pub(super) async fn route_step(host: &Host, random: &mut Random) -> Step {
+    let change = match random.below(16) {
+        0 => settings(random),
+        1 if random.chance(8) => NetlinkChange::LinkDel {
+            link: random.one_of(&LINKS).to_owned(),
+        },
+        1 | 2 => NetlinkChange::AddressAdd(address(random)),
+        3 => NetlinkChange::AddressDel(address(random)),
+        4..=12 => NetlinkChange::RouteAdd(route(random)),
         _ => NetlinkChange::RouteDel(route(random)),
     };
+    made(host, change).await
+}
+
+async fn made(host: &Host, change: NetlinkChange) -> Step {
     let outcome = host.netlink.apply_one(change.clone()).await;
     (change.to_string(), outcome)
 }
 
 /// All hardware addresses are given: the kernel's own choice is random.
 fn new_link(random: &mut Random) -> NetlinkChange {
-    let mac = |n: usize| format!("02:00:00:00:00:{n:02x}").parse().ok();
     let (name, kind) = match random.below(5) {
         0 => (
             "br",
@@ -114,7 +164,7 @@ fn settings(random: &mut Random) -> NetlinkChange {
     set(link, |set| match what {
         0..=3 => set.up = Some(number > 0),
         4 => set.mtu = [Some(1500), Some(1400), Some(1279)][number],
-        5 => set.mac = format!("02:00:00:00:00:{:02x}", number + 1).parse().ok(),
+        5 => set.mac = mac(number + 1),
         6 | 7 => set.master = Some(["br", "br", ""][number].to_owned()),
         8 => set.alias = Some(["", "x", "y"][number].to_owned()),
         9 => set.group = Some([0, 1, 1][number]),
