@@ -7,6 +7,7 @@ mod parallel;
 mod plugins;
 mod process;
 mod reach;
+mod random;
 mod refusals;
 mod world;
 
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         options::TESTS,
         parallel::TESTS,
         reach::TESTS,
+        random::TESTS,
         refusals::TESTS,
     ]
     .concat();
