@@ -1,5 +1,7 @@
 //! The contract of every backend, on the fake kernel, for each kind of configuration; and the drifts that CHECK sees.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
 use backend_bridge::Bridge;
 use cni_core::host::firewall::{Element, Family, FirewallChange, Table};
 use cni_core::host::netlink::{Address, LinkSettings, NetlinkChange, PortSettings};

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use ipnetwork::IpNetwork;
+
 use crate::host::netlink::{Address, Route};
 use crate::plan::{Desired, Object, Place};
 use crate::spec::AddResult;
@@ -53,13 +55,47 @@ pub fn addresses(desired: &mut Desired, interface: &str, result: &AddResult, dad
 
 /// Declares the routes in `result`. One that says no gateway goes through its family's, unless its scope is narrower
 /// than the world; where there is none, its destinations are on the link.
+///
+/// As with the reference plugin a route may stand beside another one to the same destination: the default routes of two
+/// interfaces on one network, say, or of two gateways. IPv4 takes the one that was declared last, IPv6 spreads over them.
+/// What even so would be refused with EEXIST is left out: a route that is there twice, and the prefix of an address, of
+/// which the address itself brings the route, unless the result says by which gateway.
 pub fn routes(desired: &mut Desired, interface: &str, result: &AddResult) {
+    let mut declared: Vec<Route> = Vec::new();
     for wanted in &result.routes {
-        let route = route(interface, wanted, result);
-        let object = Object::Route(route);
-        if !desired.items.iter().any(|known| known.object == object) {
-            desired.own(Place::Container, object);
+        let mut route = route(interface, wanted, result);
+        let own = is_own_prefix(&route, result);
+        let known = |known: &Route| same_place(known, &route) && known.gateway == route.gateway;
+        if (own && wanted.gw.is_none()) || declared.iter().any(known) {
+            continue;
         }
+        route.beside_others = true;
+        declared.push(route.clone());
+        desired.own(Place::Container, Object::Route(route));
+    }
+}
+
+/// Whether the kernel makes this route for one of the addresses.
+fn is_own_prefix(route: &Route, result: &AddResult) -> bool {
+    let same = |address: IpNetwork| {
+        address.network() == route.destination.network()
+            && address.prefix() == route.destination.prefix()
+    };
+    route.table == Route::MAIN && route.metric == 0 && result.ips.iter().any(|ip| same(ip.address))
+}
+
+/// Whether two routes take the same place in a table.
+fn same_place(a: &Route, b: &Route) -> bool {
+    a.destination.network() == b.destination.network()
+        && a.destination.prefix() == b.destination.prefix()
+        && (a.table, metric(a)) == (b.table, metric(b))
+}
+
+/// IPv6 has no metric 0: the kernel writes 1024 (`net/ipv6/route.c`, IP6_RT_PRIO_USER).
+fn metric(route: &Route) -> u32 {
+    match (route.destination, route.metric) {
+        (IpNetwork::V6(_), 0) => 1024,
+        (_, metric) => metric,
     }
 }
 

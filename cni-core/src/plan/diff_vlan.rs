@@ -17,8 +17,10 @@ pub(super) fn vlans(state: &PlaceState, out: &mut Output<'_>) {
         return;
     };
     let present = state.vlans.get(link).map(Vec::as_slice).unwrap_or_default();
-    // A port that was not there when it was read gets the kernel's default, VLAN 1, the moment it is made one.
-    let fresh = !state.vlans.contains_key(link);
+    // What was no port when it was read gets the kernel's default, VLAN 1, the moment it is made one.
+    let found = state.links.get(link);
+    let port = *on_bridge || found.is_some_and(|found| found.port.is_some());
+    let fresh = !port || !state.vlans.contains_key(link);
     let kernel_default = [Vlan {
         id: 1,
         pvid: true,

@@ -8,6 +8,7 @@ use super::verbs::{Asked, no_dry_run, undone};
 use crate::cancel::Cancel;
 use crate::error::Result;
 use crate::host::NetnsPath;
+use crate::host::netns::KernelNamespaces;
 use crate::ipam::{Ipam, IpamRequest};
 use crate::spec::{Command, Verb};
 
@@ -45,6 +46,11 @@ pub(super) async fn serve(
             return ipam.gc(config.name(), config, &valid).await;
         }
     };
+    if matches!(asked.verb.command(), Command::Add | Command::Check) {
+        // Not needed here, but a runtime that passes on what is no result is to hear of it.
+        config.prev_result()?;
+    }
+    asked.refuse_own_namespace(&KernelNamespaces::new()).await?;
     let attachment = asked.attachment(container, interface);
     let netns = asked.verb.netns().map(NetnsPath::new);
     let request = IpamRequest {

@@ -1,14 +1,23 @@
 //! The plugin binaries on the real kernel. See `cni_testkit` for what a test here can rely on.
 
+mod contracts;
 mod plugins;
 mod process;
+mod reach;
 mod refusals;
+mod world;
 
 use std::process::ExitCode;
 
 use cni_testkit::run_with_plugins;
 
 fn main() -> ExitCode {
-    let all = [process::TESTS, refusals::TESTS].concat();
+    let all = [
+        contracts::TESTS,
+        process::TESTS,
+        reach::TESTS,
+        refusals::TESTS,
+    ]
+    .concat();
     run_with_plugins(&all)
 }

@@ -58,7 +58,8 @@ pub(super) async fn an_add_clears_an_unsealed_leftover_away(
         panic!("{}ADD failed: {}", scene.rule(), error.chain());
     }
     // The process died before it could seal; the runtime asks again.
-    let added = scene.attach(&pod).await;
+    let what = "ADD over the leftover of an ADD that died";
+    let added = scene.attach_as(what, &pod).await;
     scene.passes(&pod, &added.result).await;
     scene.detach(&pod).await;
     let after = scene.state(&[&pod]).await;

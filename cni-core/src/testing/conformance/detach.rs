@@ -12,7 +12,7 @@ pub(super) async fn del_succeeds_whatever_is_missing(
     let scene = Scene::warm(fixture, config).await;
     let pod = scene.pod("never").await;
     let before = scene.state(&[&pod]).await;
-    scene.detach(&pod).await;
+    scene.detach_as("DEL of what was never added", &pod).await;
     let after = scene.state(&[&pod]).await;
     assert_eq!(
         before,

@@ -34,7 +34,16 @@ use super::{FakeIpam, FakeKernel};
 mod attach;
 mod detach;
 mod faults;
+mod firewall;
+mod ipam;
+mod netlink;
 mod scene;
+mod sysctl;
+
+pub use firewall::firewall;
+pub use ipam::ipam;
+pub use netlink::netlink;
+pub use sysctl::sysctl;
 
 /// What a backend is tested with.
 #[async_trait]
@@ -128,6 +137,7 @@ pub async fn backend(fixture: &dyn Fixture) {
         faults::a_failed_add_changes_nothing(fixture, &config).await;
         faults::after_a_crash_in_add_del_cleans_up(fixture, &config).await;
         faults::after_a_crash_in_add_another_add_succeeds(fixture, &config).await;
+        faults::a_failed_write_in_del_is_reported_or_made_good(fixture, &config).await;
         faults::after_a_crash_in_del_another_del_cleans_up(fixture, &config).await;
     }
 }

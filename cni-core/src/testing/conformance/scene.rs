@@ -127,9 +127,14 @@ impl<'a> Scene<'a> {
 
     /// ADD to its end; it must succeed.
     pub(super) async fn attach(&self, pod: &Pod) -> Added {
+        self.attach_as("ADD", pod).await
+    }
+
+    /// [`Scene::attach`], with other words for what fails.
+    pub(super) async fn attach_as(&self, what: &str, pod: &Pod) -> Added {
         let added = match self.add(pod).await {
             Ok(added) => added,
-            Err(error) => panic!("{}ADD failed: {}", self.rule(), error.chain()),
+            Err(error) => panic!("{}{what} failed: {}", self.rule(), error.chain()),
         };
         if let Err(error) = self.seal(pod).await {
             panic!("{}sealing failed: {}", self.rule(), error.chain());
@@ -156,8 +161,13 @@ impl<'a> Scene<'a> {
 
     /// DEL as a runtime asks it after a failed ADD: with the namespace, without a result. It must succeed.
     pub(super) async fn detach(&self, pod: &Pod) {
+        self.detach_as("DEL", pod).await;
+    }
+
+    /// [`Scene::detach`], with other words for what fails.
+    pub(super) async fn detach_as(&self, what: &str, pod: &Pod) {
         if let Err(error) = self.del(pod, Some(&pod.raw.path), None).await {
-            panic!("{}DEL failed: {}", self.rule(), error.chain());
+            panic!("{}{what} failed: {}", self.rule(), error.chain());
         }
     }
 

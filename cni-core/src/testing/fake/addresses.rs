@@ -71,7 +71,7 @@ impl Namespace {
         };
         if ip.is_multicast() {
             return refuse_saying(
-                EINVAL,
+                EADDRNOTAVAIL,
                 "ipv6: Cannot assign multicast address without \"IFA_F_MCAUTOJOIN\" flag",
             );
         }

@@ -216,7 +216,8 @@ impl TableRecord {
         if let Some(chain) = self.chains.iter().find(|chain| chain.name == name) {
             return match (chain.hook, hook) {
                 (_, None) => Ok(()),
-                (None, Some(_)) => refuse(EEXIST),
+                // Requests bear a policy, which only a base chain has.
+                (None, Some(_)) => refuse(EOPNOTSUPP),
                 (Some(had), Some(wanted)) if had == wanted => Ok(()),
                 (Some(_), Some(_)) => refuse(EOPNOTSUPP),
             };

@@ -50,7 +50,9 @@ impl Netlink for Handle {
 
     async fn addresses(&self, link: Option<&str>) -> Result<Vec<Address>, NetlinkError> {
         self.read("ip address show", |state, ns| {
-            let held = state.namespace(ns)?.addresses.iter();
+            let namespace = state.namespace(ns)?;
+            namespace.exists(link)?;
+            let held = namespace.addresses.iter();
             let wanted = held.filter(|held| link.is_none_or(|link| held.address.link == link));
             Ok(wanted.map(|held| held.address.clone()).collect())
         })
@@ -58,25 +60,24 @@ impl Netlink for Handle {
 
     async fn routes(&self, link: Option<&str>) -> Result<Vec<Route>, NetlinkError> {
         self.read("ip route show table all", |state, ns| {
-            let routes = state.namespace(ns)?.routes.iter();
+            let namespace = state.namespace(ns)?;
+            namespace.exists(link)?;
+            let routes = namespace.routes.iter();
             let wanted = routes.filter(|route| link.is_none() || route.link.as_deref() == link);
             Ok(wanted.cloned().collect())
         })
     }
 
     /// Always empty: the fake passes no packets, so nobody learns.
-    async fn neighbours(&self, _link: Option<&str>) -> Result<Vec<Neighbour>, NetlinkError> {
+    async fn neighbours(&self, link: Option<&str>) -> Result<Vec<Neighbour>, NetlinkError> {
         self.read("ip neigh show", |state, ns| {
-            state.namespace(ns).map(|_| Vec::new())
+            state.namespace(ns)?.exists(link).map(|()| Vec::new())
         })
     }
 
     async fn vlans(&self, link: &str) -> Result<Vec<Vlan>, NetlinkError> {
         self.read("bridge vlan show", |state, ns| {
-            let device = state.namespace(ns)?.device(link);
-            Ok(device
-                .map(|device| device.vlans.clone())
-                .unwrap_or_default())
+            Ok(state.namespace(ns)?.device_mut(link)?.vlans.clone())
         })
     }
 

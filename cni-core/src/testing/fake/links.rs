@@ -377,10 +377,8 @@ pub(super) fn default_vlan() -> Vlan {
 }
 
 fn check_name(name: &str) -> Outcome {
-    if name.len() > 15 {
-        return refuse_saying(ERANGE, "Attribute failed policy validation");
-    }
-    if name.is_empty()
+    if name.len() > 15
+        || name.is_empty()
         || name == "."
         || name == ".."
         || name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace())

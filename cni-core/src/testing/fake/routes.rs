@@ -17,11 +17,13 @@ impl Namespace {
             self.device_mut(link)?;
         }
         let mut route = new.clone();
+        // Requests are written without host bits.
+        let network = new.destination.network();
+        if let Ok(destination) = IpNetwork::new(network, new.destination.prefix()) {
+            route.destination = destination;
+        }
         match new.destination {
-            IpNetwork::V4(destination) => {
-                if destination.ip() != destination.network() {
-                    return refuse_saying(EINVAL, "Invalid prefix for given prefix length");
-                }
+            IpNetwork::V4(_) => {
                 route.link = Some(self.ipv4_egress(new)?);
                 if let Some(source) = new.source
                     && !self.is_local(source)
@@ -30,10 +32,6 @@ impl Namespace {
                 }
             }
             IpNetwork::V6(_) => {
-                let network = new.destination.network();
-                if let Ok(destination) = IpNetwork::new(network, new.destination.prefix()) {
-                    route.destination = destination;
-                }
                 route.scope = 0;
                 if route.metric == 0 {
                     route.metric = 1024;
@@ -50,10 +48,12 @@ impl Namespace {
             other.destination == route.destination
                 && other.metric == route.metric
                 && other.table == route.table
+                && (!new.beside_others || same_next_hop(other, &route))
         });
         if taken {
             return refuse(EEXIST);
         }
+        route.beside_others = false;
         self.routes.push(route);
         Ok(())
     }
@@ -195,4 +195,9 @@ impl Namespace {
             .iter()
             .any(|held| held.address.address.ip() == ip)
     }
+}
+
+/// `fib_find_info` and `rt6_duplicate_nexthop`, as far as routes are modelled: such a route is there already.
+fn same_next_hop(other: &Route, route: &Route) -> bool {
+    other.gateway == route.gateway && other.link == route.link && other.scope == route.scope
 }

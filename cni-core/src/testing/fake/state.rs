@@ -163,6 +163,14 @@ impl Namespace {
         }
     }
 
+    /// That a link which is asked about is there.
+    pub(super) fn exists(&self, link: Option<&str>) -> Outcome {
+        match link.is_none_or(|link| self.device(link).is_some()) {
+            true => Ok(()),
+            false => refuse(crate::host::netlink::errno::ENODEV),
+        }
+    }
+
     pub(super) fn ports(&self, bridge: u32) -> impl Iterator<Item = &Device> {
         self.links
             .values()

@@ -59,6 +59,7 @@ const PLAIN: &[(&str, &str)] = &[
 #[async_trait]
 impl Sysctl for Handle {
     async fn read(&self, key: &str) -> Result<Option<String>> {
+        check_key(key)?;
         let mut state = self.kernel.state();
         let no_ipv6 = state.no_ipv6;
         let namespace = state
@@ -71,6 +72,7 @@ impl Sysctl for Handle {
     }
 
     async fn write(&self, key: &str, value: &str) -> Result<()> {
+        check_key(key)?;
         if let Err(fault) = self.kernel.faults().count() {
             let error = std::io::Error::from_raw_os_error(fault.errno());
             return Err(refused("write", key, "it failed").with_source(error));
@@ -95,6 +97,19 @@ impl Sysctl for Handle {
         namespace.write_sysctl(key, value);
         Ok(())
     }
+}
+
+/// Keys are held below `net`, as by the kernel's handle.
+fn check_key(key: &str) -> Result<()> {
+    let mut parts = key.split('/');
+    let is_below_net = parts.next() == Some("net");
+    let mut parts = parts.peekable();
+    let is_plain = parts.peek().is_some() && parts.all(|part| !matches!(part, "" | "." | ".."));
+    if is_below_net && is_plain {
+        return Ok(());
+    }
+    let message = format!("kernel parameter {key:?} must be a path below net");
+    Err(Error::new(ErrorKind::InvalidConfig, message))
 }
 
 fn refused(verb: &str, key: &str, why: &str) -> Error {

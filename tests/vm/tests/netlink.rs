@@ -1,0 +1,2 @@
+//! Netlink.
+pub(crate) const TESTS: &[cni_testkit::Test] = &[];

@@ -1,0 +1,2 @@
+//! VLANs.
+pub(crate) const TESTS: &[cni_testkit::Test] = &[];
