@@ -6,8 +6,8 @@ mod options;
 mod parallel;
 mod plugins;
 mod process;
-mod reach;
 mod random;
+mod reach;
 mod refusals;
 mod world;
 
