@@ -1,6 +1,7 @@
 //! The plugin binaries on the real kernel. See `cni_testkit` for what a test here can rely on.
 
 mod contracts;
+mod foreign;
 mod plugins;
 mod process;
 mod reach;
@@ -14,6 +15,7 @@ use cni_testkit::run_with_plugins;
 fn main() -> ExitCode {
     let all = [
         contracts::TESTS,
+        foreign::TESTS,
         process::TESTS,
         reach::TESTS,
         refusals::TESTS,
