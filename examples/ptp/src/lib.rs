@@ -23,11 +23,14 @@
 //!      because nothing else is on this link; everything else goes through the gateway.
 //!    * `inside::routes`: the routes that address management asks for, as every backend needs them.
 //!    * `nat::declare`: masquerade, one map element for each address.
-//! 4. `finish`, once everything exists: wait until both ends are up, and fill in what only the kernel knows.
+//! 4. `finish`, once everything exists: wait until both ends are up and deliver packets, and fill in what only the kernel
+//!    knows.
 //!
 //! What is left for a product's own backend is its `declare`. `main.rs` makes a plugin of it in five lines, and
 //! `tests/conformance.rs` proves the contract of [`NetworkBackend`] (a failed ADD is a no-op, DEL succeeds twice, CHECK
 //! sees every drift, ...) in one.
+
+use std::net::IpAddr;
 
 use async_trait::async_trait;
 use cni_core::attach::inside::{self, Dad};
