@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         links::a_dump_of_hundreds_of_links_is_whole,
         links::an_index_is_looked_up_again_when_the_link_was_replaced,
         routes::addresses_and_routes_come_back_as_they_were_made,
+        routes::a_route_stands_beside_another_only_when_it_is_told_to,
         routes::refusals_bear_errno_command_and_the_kernels_sentence,
         routes::neighbours_and_forwarding_entries_are_read,
         sandbox::parameters_are_those_of_the_sandbox,

@@ -80,6 +80,46 @@ pub(crate) fn addresses_and_routes_come_back_as_they_were_made() {
     }
 }
 
+pub(crate) fn a_route_stands_beside_another_only_when_it_is_told_to() {
+    let host = KernelNetlink::open().unwrap();
+    let pair = NetlinkChange::LinkAdd(veth("a", "b", None));
+    now(host.apply(&[pair, up("a"), up("b")])).unwrap();
+    for (address, all, gateways) in [
+        ("10.1.2.3/24", "0.0.0.0/0", ["10.1.2.1", "10.1.2.2"]),
+        ("fd00::3/64", "::/0", ["fd00::1", "fd00::2"]),
+    ] {
+        let address = Address::new("a", address.parse().unwrap());
+        now(host.apply_one(NetlinkChange::AddressAdd(address))).unwrap();
+        let by = |gateway: &str| {
+            let mut route = Route::new(all.parse().unwrap(), "a");
+            route.gateway = Some(gateway.parse().unwrap());
+            route
+        };
+        let [first, mut second] = gateways.map(by);
+        now(host.apply_one(NetlinkChange::RouteAdd(first.clone()))).unwrap();
+        let add = |route: &Route| now(host.apply_one(NetlinkChange::RouteAdd(route.clone())));
+        assert_eq!(add(&second).unwrap_err().errno, errno::EEXIST);
+        second.beside_others = true;
+        add(&second).unwrap();
+        assert_eq!(
+            add(&second).unwrap_err().errno,
+            errno::EEXIST,
+            "the very same"
+        );
+        let gateways = || -> Vec<String> {
+            let found = now(host.routes(Some("a"))).unwrap();
+            let found = found
+                .iter()
+                .filter(|route| route.destination == first.destination)
+                .map(|route| route.gateway.unwrap().to_string());
+            found.collect()
+        };
+        assert_eq!(gateways().len(), 2, "{:?}", gateways());
+        now(host.apply_one(NetlinkChange::RouteDel(second.clone()))).unwrap();
+        assert_eq!(gateways(), [first.gateway.unwrap().to_string()]);
+    }
+}
+
 pub(crate) fn refusals_bear_errno_command_and_the_kernels_sentence() {
     let host = KernelNetlink::open().unwrap();
     let add = NetlinkChange::LinkAdd(veth("a", "b", None));

@@ -1,7 +1,34 @@
-//! A whole backend: one routed veth pair for each container, as the reference `ptp` plugin makes it.
+//! *The* example: a whole network backend, one routed veth pair for each container, as the reference `ptp` plugin makes it.
 //!
-//! A backend says what must exist (`declare`, a pure function) and waits until it works (`finish`). Creating, taking
-//! back, finding again, comparing and collecting are `cni_core`'s.
+//! ```text
+//!   container                          host
+//!  ┌──────────────────┐               ┌───────────────────────────────────────────┐
+//!  │ eth0 10.1.0.5/24 ├──── veth ─────┤ vethXXXXXXXXXXX 10.1.0.1/32 ── routing ───┼── the others
+//!  └──────────────────┘               └───────────────────────────────────────────┘
+//! ```
+//!
+//! # How to read it
+//!
+//! A backend does not issue commands. It says what must exist, as plain values, and the engine compares that with what
+//! does, applies the difference, and takes it back when a step fails.
+//!
+//! 1. [`Ptp`] implements [`NetworkBackend`]. Each verb is a line or two: it hands the request to the flow of that
+//!    verb in [`cni_core::attach`], which creates, unwinds, finds leftovers again, compares and collects.
+//! 2. `Pair` holds what the verbs need of the configuration. [`Wiring`] asks two things of it:
+//! 3. `declare`, a pure function: given the addresses that were reserved, what must exist? `desired.own` is for what belongs
+//!    to this attachment and goes with it, `desired.share` for what all of them need (`ip_forward`, the masquerade's table)
+//!    and what DEL leaves. The order is the order in which it is made.
+//!    * `pair`: the two ends. The host's is named after the attachment, so that DEL finds it without a state file.
+//!    * `routed`: for each address the gateway's on the host's end, and routes for exactly these two addresses,
+//!      because nothing else is on this link; everything else goes through the gateway.
+//!    * `inside::routes`: the routes that address management asks for, as every backend needs them.
+//!    * `nat::declare`: masquerade, one map element for each address.
+//! 4. `finish`, once everything exists: wait until both ends are up and deliver packets, and fill in what only the kernel
+//!    knows.
+//!
+//! What is left for a product's own backend is its `declare`. `main.rs` makes a plugin of it in five lines, and
+//! `tests/conformance.rs` proves the contract of [`NetworkBackend`] (a failed ADD is a no-op, DEL succeeds twice, CHECK
+//! sees every drift, ...) in one.
 
 use std::net::IpAddr;
 
@@ -60,7 +87,10 @@ impl NetworkBackend for Ptp {
     }
 }
 
-/// One attachment's pair.
+/// The container's end comes second in a result's interfaces.
+const CONTAINER: i64 = 1;
+
+/// One attachment's pair, and what the configuration says of it.
 struct Pair<'a> {
     attachment: &'a Attachment,
     netns: &'a NetnsPath,
@@ -89,67 +119,23 @@ impl<'a> Pair<'a> {
 #[async_trait]
 impl Wiring for Pair<'_> {
     fn declare(&self, mut result: AddResult) -> Result<Declaration> {
-        let host = self.attachment.host_name().to_string();
-        let container = self.attachment.interface.as_str();
         let mut desired = Desired::new();
-
-        let kind = NewLinkKind::Veth {
-            peer: container.to_owned(),
-            peer_mac: None,
-            peer_netns: Some(self.netns.clone()),
-        };
-        let mut end = LinkSpec::new(&host, Some(kind));
-        end.mtu = self.mtu;
-        end.alias = Some(self.attachment.mark().to_string());
-        desired.own(Place::Host, Object::Link(end));
-        inside::parameters(&mut desired, container, &result, Dad::Off);
-        let mut end = LinkSpec::new(container, None);
-        end.mtu = self.mtu;
-        desired.own(Place::Container, Object::Link(end));
-
+        self.pair(&mut desired, &result);
         for ip in &mut result.ips {
-            ip.interface = Some(1);
+            ip.interface = Some(CONTAINER);
             let gateway = ip.gateway.ok_or_else(|| no_gateway(ip.address))?;
-            let (pod, gateway) = (IpNetwork::from(ip.address.ip()), IpNetwork::from(gateway));
-            // Neither end believes that the prefix is on the link: only the two addresses are.
-            for (place, link, address) in [
-                (Place::Host, host.as_str(), gateway),
-                (Place::Container, container, ip.address),
-            ] {
-                let mut address = Address::new(link, address);
-                address.no_prefix_route = true;
-                desired.own(place, Object::Address(address));
-            }
-            let on_link = |to, link: &str| {
-                let mut route = Route::new(to, link);
-                route.scope = if pod.is_ipv4() { Route::SCOPE_LINK } else { 0 };
-                route
-            };
-            desired.own(Place::Host, Object::Route(on_link(pod, &host)));
-            desired.own(Place::Container, Object::Route(on_link(gateway, container)));
-            let prefix = IpNetwork::new(ip.address.network(), ip.address.prefix());
-            if let Some(prefix) = prefix.ok().filter(|prefix| *prefix != pod) {
-                let mut route = Route::new(prefix, container);
-                route.gateway = Some(gateway.ip());
-                route.source = Some(pod.ip());
-                desired.own(Place::Container, Object::Route(route));
-            }
-            let forwarding = match pod {
-                IpNetwork::V4(_) => "net/ipv4/ip_forward",
-                IpNetwork::V6(_) => "net/ipv6/conf/all/forwarding",
-            };
-            let (key, value) = (forwarding.to_owned(), "1".to_owned());
-            desired.share(Place::Host, Object::Sysctl { key, value });
+            self.routed(&mut desired, ip.address, IpNetwork::from(gateway));
         }
-        inside::routes(&mut desired, container, &result);
+        inside::routes(&mut desired, self.attachment.interface.as_str(), &result);
         if self.masquerades {
             let addresses: Vec<IpNetwork> = result.ips.iter().map(|ip| ip.address).collect();
             nat::declare(&mut desired, self.attachment, &addresses);
         }
 
-        let mut inner = Interface::new(container);
-        inner.sandbox = self.netns.to_string();
-        result.interfaces = vec![Interface::new(host), inner];
+        let mut container = Interface::new(self.attachment.interface.as_str());
+        container.sandbox = self.netns.to_string();
+        let host = Interface::new(self.attachment.host_name().as_str());
+        result.interfaces = vec![host, container];
         if !self.dns.is_empty() {
             result.dns = self.dns.clone();
         }
@@ -178,6 +164,62 @@ impl Wiring for Pair<'_> {
             ready::delivered(sandbox.netlink.as_ref(), own, cancel).await?;
         }
         Ok(())
+    }
+}
+
+impl Pair<'_> {
+    /// Both ends: creating the host's brings the container's, in its namespace.
+    fn pair(&self, desired: &mut Desired, result: &AddResult) {
+        let container = self.attachment.interface.as_str();
+        let kind = NewLinkKind::Veth {
+            peer: container.to_owned(),
+            peer_mac: None,
+            peer_netns: Some(self.netns.clone()),
+        };
+        let mut end = LinkSpec::new(self.attachment.host_name().as_str(), Some(kind));
+        end.mtu = self.mtu;
+        end.alias = Some(self.attachment.mark().to_string());
+        desired.own(Place::Host, Object::Link(end));
+        inside::parameters(desired, container, result, Dad::Off);
+        let mut end = LinkSpec::new(container, None);
+        end.mtu = self.mtu;
+        desired.own(Place::Container, Object::Link(end));
+    }
+
+    /// One address: neither end believes that its prefix is on the link, only that the other's address is.
+    fn routed(&self, desired: &mut Desired, address: IpNetwork, gateway: IpNetwork) {
+        let pod = IpNetwork::from(address.ip());
+        let host = self.attachment.host_name().to_string();
+        let container = self.attachment.interface.to_string();
+        for (place, link, address) in [
+            (Place::Host, &host, gateway),
+            (Place::Container, &container, address),
+        ] {
+            let mut address = Address::new(link, address);
+            address.no_prefix_route = true;
+            desired.own(place, Object::Address(address));
+        }
+        for (place, link, other) in [
+            (Place::Host, &host, pod),
+            (Place::Container, &container, gateway),
+        ] {
+            let mut route = Route::new(other, link);
+            route.scope = if pod.is_ipv4() { Route::SCOPE_LINK } else { 0 };
+            desired.own(place, Object::Route(route));
+        }
+        let prefix = IpNetwork::new(address.network(), address.prefix());
+        if let Some(prefix) = prefix.ok().filter(|prefix| *prefix != pod) {
+            let mut route = Route::new(prefix, &container);
+            route.gateway = Some(gateway.ip());
+            route.source = Some(pod.ip());
+            desired.own(Place::Container, Object::Route(route));
+        }
+        let key = match pod {
+            IpNetwork::V4(_) => "net/ipv4/ip_forward",
+            IpNetwork::V6(_) => "net/ipv6/conf/all/forwarding",
+        };
+        let (key, value) = (key.to_owned(), "1".to_owned());
+        desired.share(Place::Host, Object::Sysctl { key, value });
     }
 }
 

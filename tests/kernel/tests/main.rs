@@ -4,6 +4,7 @@ mod contracts;
 mod crash;
 mod options;
 mod parallel;
+mod foreign;
 mod plugins;
 mod process;
 mod random;
@@ -18,6 +19,7 @@ use cni_testkit::run_with_plugins;
 fn main() -> ExitCode {
     let all = [
         contracts::TESTS,
+        foreign::TESTS,
         process::TESTS,
         crash::TESTS,
         options::TESTS,

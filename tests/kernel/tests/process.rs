@@ -143,6 +143,17 @@ fn a_dry_run_prints_a_plan_and_changes_nothing() {
         if matches!(plugin.name, "bridge" | "ptp") {
             let plan = String::from_utf8_lossy(&outcome.output.stderr).into_owned();
             assert!(plan.contains("ip link add"), "{}: {plan}", plugin.name);
+            plugin.run("ADD", &pod).run().result();
+            let (node, inside) = (Snapshot::take(), Snapshot::of(&pod));
+            let outcome = plugin.run("DEL", &pod).env("CNI_DRY_RUN", "1").run();
+            outcome.silent_success();
+            Snapshot::take().assert_unchanged_since(&node);
+            Snapshot::of(&pod).assert_unchanged_since(&inside);
+            let plan = String::from_utf8_lossy(&outcome.output.stderr).into_owned();
+            for words in ["ip link delete dev veth", "delete element inet"] {
+                assert!(plan.contains(words), "{}: {plan}", plugin.name);
+            }
+            plugin.run("DEL", &pod).run().silent_success();
         }
     }
 }
