@@ -2,6 +2,9 @@
 
 mod contracts;
 mod crash;
+mod drift;
+mod interop;
+mod node;
 mod options;
 mod parallel;
 mod plugins;
@@ -20,6 +23,9 @@ fn main() -> ExitCode {
         contracts::TESTS,
         process::TESTS,
         crash::TESTS,
+        drift::TESTS,
+        interop::TESTS,
+        node::TESTS,
         options::TESTS,
         parallel::TESTS,
         reach::TESTS,
