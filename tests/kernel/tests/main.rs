@@ -2,6 +2,9 @@
 
 mod contracts;
 mod crash;
+mod drift;
+mod interop;
+mod node;
 mod options;
 mod parallel;
 mod foreign;
@@ -22,6 +25,9 @@ fn main() -> ExitCode {
         foreign::TESTS,
         process::TESTS,
         crash::TESTS,
+        drift::TESTS,
+        interop::TESTS,
+        node::TESTS,
         options::TESTS,
         parallel::TESTS,
         reach::TESTS,
