@@ -1,5 +1,7 @@
 //! The backend: reads facts, declares, and leaves the rest to the flows of `cni_core::attach`.
 
+use std::net::IpAddr;
+
 use async_trait::async_trait;
 use cni_core::attach::{self, Declaration, Elements, Wiring, ready};
 use cni_core::backend::{
@@ -9,8 +11,8 @@ use cni_core::host::firewall::FirewallChange;
 use cni_core::host::netlink::{
     Link, LinkFilter, LinkKind, MacAddr, NetlinkChange, NetlinkError, NetlinkExt, errno,
 };
-use cni_core::plan::Handles;
-use cni_core::spec::AddResult;
+use cni_core::plan::{Handles, Plan};
+use cni_core::spec::{AddResult, NetworkConfig};
 use cni_core::{Cancel, Error, ErrorKind, Result, nat};
 
 use crate::config::BridgeConfig;
@@ -47,12 +49,22 @@ impl NetworkBackend for Bridge {
     }
 
     async fn del(&self, cx: &Context<'_>, request: &DelRequest<'_>) -> Result<()> {
-        // What cannot be read of the configuration is no reason to leave something behind.
-        let config = BridgeConfig::parse(request.config, None);
-        let masquerades = config.as_ref().map_or(true, |config| config.ip_masq);
-        let uses_ipam = uses_ipam(request)?;
-        let elements = elements_of(cx, request, config.as_ref().ok()).await?;
+        let Detach {
+            uses_ipam,
+            masquerades,
+            elements,
+        } = Detach::read(cx, request).await;
         attach::del(cx, request, uses_ipam, masquerades, &elements).await
+    }
+
+    async fn del_plan(&self, cx: &Context<'_>, request: &DelRequest<'_>) -> Result<Option<Plan>> {
+        let Detach {
+            uses_ipam,
+            masquerades,
+            elements,
+        } = Detach::read(cx, request).await;
+        let plan = attach::del_plan(cx, request, uses_ipam, masquerades, &elements).await?;
+        Ok(Some(plan))
     }
 
     async fn check(&self, cx: &Context<'_>, request: &CheckRequest<'_>) -> Result<()> {
@@ -80,11 +92,12 @@ impl NetworkBackend for Bridge {
     }
 
     async fn gc(&self, cx: &Context<'_>, request: &GcRequest<'_>) -> Result<()> {
-        let config = BridgeConfig::parse(request.config, None)?;
+        // As in DEL.
+        let config = BridgeConfig::parse(request.config, None);
         let elements = spoof_elements("", None);
-        let mut errors = attach::gc(cx, request, config.has_ipam, &elements).await;
-        if request.valid.is_empty() && !cx.dry_run {
-            errors.extend(remove_shared(cx, request, &config).await.err());
+        let mut errors = attach::gc(cx, request, uses_ipam(request.config), &elements).await;
+        if let (Ok(config), true, false) = (&config, request.valid.is_empty(), cx.dry_run) {
+            errors.extend(remove_shared(cx, request, config).await.err());
         }
         Error::join(errors).map_or(Ok(()), Err)
     }
@@ -167,6 +180,12 @@ impl Wiring for BridgeWiring<'_> {
             if config.enable_dad && result.ips.iter().any(|ip| ip.address.is_ipv6()) {
                 ready::addresses(inner, container, cancel).await?;
             }
+            if config.is_gateway {
+                let gateways = result.ips.iter().filter_map(|ip| ip.gateway);
+                ready::delivered(host, gateways.collect::<Vec<_>>(), cancel).await?;
+            }
+            let own: Vec<IpAddr> = result.ips.iter().map(|ip| ip.address.ip()).collect();
+            ready::delivered(inner, own, cancel).await?;
             if !result.ips.is_empty() {
                 ready::announce(inner, &link).await?;
             }
@@ -190,9 +209,28 @@ impl Wiring for BridgeWiring<'_> {
     }
 }
 
-fn uses_ipam(request: &DelRequest<'_>) -> Result<bool> {
-    let kind = request.config.ipam_type()?;
-    Ok(kind.is_some_and(|kind| !kind.is_empty()))
+/// What DEL needs of the configuration. What cannot be read of that is no reason to leave something behind.
+struct Detach {
+    uses_ipam: bool,
+    masquerades: bool,
+    elements: Vec<Elements>,
+}
+
+impl Detach {
+    async fn read(cx: &Context<'_>, request: &DelRequest<'_>) -> Self {
+        let config = BridgeConfig::parse(request.config, None).ok();
+        Self {
+            uses_ipam: uses_ipam(request.config),
+            masquerades: config.as_ref().is_none_or(|config| config.ip_masq),
+            elements: elements_of(cx, request, config.as_ref()).await,
+        }
+    }
+}
+
+/// Whether addresses may have been reserved; where `ipam` makes no sense, releasing says why.
+fn uses_ipam(config: &NetworkConfig) -> bool {
+    let kind = config.ipam_type();
+    kind.map_or(true, |kind| kind.is_some_and(|kind| !kind.is_empty()))
 }
 
 /// Where the spoof check keeps elements of a port: under the keys of `macs` where these are known.
@@ -221,14 +259,15 @@ async fn elements_of(
     cx: &Context<'_>,
     request: &DelRequest<'_>,
     config: Option<&BridgeConfig>,
-) -> Result<Vec<Elements>> {
+) -> Vec<Elements> {
     let port = request.attachment.host_name();
     let (table, key) = (spoof::table(), spoof::guarded_key(port.as_str()));
     let guarded = cx.host.firewall.element(&table, spoof::GUARDED, &key).await;
     let asked = config.is_none_or(|config| config.mac_spoof_check);
     match guarded {
-        Ok(None) if !asked => return Ok(Vec::new()),
-        Err(error) if error.errno == errno::EOPNOTSUPP && !asked => return Ok(Vec::new()),
+        Ok(None) if !asked => return Vec::new(),
+        // Where there are no tables of the bridge family, there is nothing in one.
+        Err(error) if error.errno == errno::EOPNOTSUPP => return Vec::new(),
         _ => {}
     }
     let interface = request.attachment.interface.as_str();
@@ -239,10 +278,7 @@ async fn elements_of(
         .filter(|found| found.name == interface && !found.sandbox.is_empty())
         .filter_map(|found| found.mac.parse().ok());
     let macs: Vec<MacAddr> = known.collect();
-    Ok(spoof_elements(
-        port.as_str(),
-        (!macs.is_empty()).then_some(macs),
-    ))
+    spoof_elements(port.as_str(), (!macs.is_empty()).then_some(macs))
 }
 
 /// What the previous result says of the links goes into `facts`; what is wrong with the result itself is returned.

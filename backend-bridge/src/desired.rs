@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use cni_core::attach::inside::{self, Dad};
 use cni_core::attach::{Declaration, derived_mac};
 use cni_core::host::NetnsPath;
-use cni_core::host::netlink::{Address, Link, MacAddr, NewLinkKind, PortSettings, Vlan};
+use cni_core::host::netlink::{self, Address, Link, MacAddr, NewLinkKind, PortSettings, Vlan};
 use cni_core::ipnetwork::IpNetwork;
 use cni_core::plan::{Desired, LinkSpec, Object, Place};
 use cni_core::spec::result::Route;
@@ -34,6 +34,8 @@ pub struct Input<'a> {
 pub struct Facts {
     /// The bridge, when it exists.
     pub bridge: Option<Link>,
+    /// Whether the bridge's hardware address is, or may be, that of one of its ports, and would move with them.
+    pub bridge_follows: bool,
     /// MTU of the link that the default route goes through, in bytes, when there is one and it was looked for.
     pub uplink_mtu: Option<u32>,
     /// Whether the kernel speaks IPv6.
@@ -107,11 +109,6 @@ pub fn vlan_port(config: &BridgeConfig) -> Option<String> {
     Some(format!("v{hash:08x}.{vlan}"))
 }
 
-/// The alias of a bridge that was found, and whose hardware address was pinned.
-fn adopted_alias(input: &Input<'_>) -> String {
-    format!("cni-pinned:{}", input.attachment.network.short())
-}
-
 /// Whether this backend made the bridge for this network: then it may also remove it.
 pub fn made_by_us(bridge: &Link, attachment_alias: &str) -> bool {
     bridge.alias.as_deref() == Some(attachment_alias)
@@ -159,7 +156,7 @@ fn bridge(input: &Input<'_>, desired: &mut Desired) {
         .and_then(|expected| expected.bridge_mac);
     link.promiscuous = config.promiscuous.then_some(true);
     link.alias = Some(ours);
-    link.adopted_alias = Some(adopted_alias(input));
+    link.pin_mac = input.facts.bridge_follows && input.facts.expected.is_none();
     desired.share(Place::Host, Object::Link(link));
     if input.facts.ipv6 {
         // Nobody on the bridge is to configure the host by router advertisements.
@@ -381,7 +378,16 @@ fn refuse_mixed_families(ip: &IpConfig) -> Result<()> {
 
 /// The default route of a family that has a gateway, unless address management gave one.
 fn default_route(result: &AddResult, dst: IpNetwork) -> Option<Route> {
-    if result.routes.iter().any(|route| route.dst == dst) {
+    let main = |route: &Route| {
+        route
+            .table
+            .is_none_or(|table| table == netlink::Route::MAIN)
+    };
+    if result
+        .routes
+        .iter()
+        .any(|route| route.dst == dst && main(route))
+    {
         return None;
     }
     let family = |ip: &&IpConfig| ip.address.is_ipv4() == dst.is_ipv4();

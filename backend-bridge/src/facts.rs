@@ -4,13 +4,14 @@ use cni_core::Result;
 use cni_core::attach::derived_mac;
 use cni_core::host::Host;
 use cni_core::host::netlink::{Link, LinkFilter, LinkKind, MacAddr, Netlink, NetlinkExt, Route};
-use cni_core::spec::Attachment;
+use cni_core::spec::names::host_name_is_of;
+use cni_core::spec::{Attachment, NetworkName};
 use cni_core::{Error, ErrorKind};
 
 use crate::config::BridgeConfig;
 use crate::desired::{Facts, made_by_us};
 
-/// Reads the facts: one link, and only where the bridge is not of our making the routes of the host.
+/// Reads the facts: one link, and only where the bridge is not of our making its ports and the routes of the host.
 ///
 /// # Errors
 /// The kernel's; [`ErrorKind::InvalidConfig`] when there is a link of the bridge's name that is no bridge.
@@ -47,14 +48,40 @@ pub(crate) async fn read(
         attachment.container.as_str(),
         attachment.interface.as_str(),
     ]);
+    let bridge_follows = match &bridge {
+        Some(bridge) => follows(host.netlink.as_ref(), bridge, &attachment.network).await?,
+        None => false,
+    };
     Ok(Facts {
         bridge,
+        bridge_follows,
         uplink_mtu,
         ipv6: ipv6.is_some(),
         bridge_mac,
         container_mac,
         expected: None,
     })
+}
+
+/// Whether the bridge's hardware address would move with its ports (`br_stp_recalculate_bridge_id`).
+///
+/// The kernel does not tell. A bridge that this SDK made was given its address. One without ports may take the first
+/// port's. Any other has the lowest of its ports' if it follows them, so that it does not when no port has its address.
+/// Where a port of this network is there already, the attachment before has seen to it.
+async fn follows(netlink: &dyn Netlink, bridge: &Link, network: &NetworkName) -> Result<bool> {
+    let ours = |alias: &str| alias.starts_with("cni:");
+    if bridge.alias.as_deref().is_some_and(ours) {
+        return Ok(false);
+    }
+    if !bridge.carrier || bridge.mac.is_none_or(MacAddr::is_zero) {
+        return Ok(true);
+    }
+    let ports = netlink.links(LinkFilter::Master(&bridge.name)).await?;
+    let done = ports
+        .iter()
+        .any(|port| host_name_is_of(&port.name, network));
+    let follows = ports.is_empty() || ports.iter().any(|port| port.mac == bridge.mac);
+    Ok(follows && !done)
 }
 
 /// MTU of the link of the default route in table `main`: IPv4's, else IPv6's; of several the preferred one.

@@ -15,8 +15,8 @@
 //! # What it keeps on the host
 //!
 //! * the bridge, with an explicit hardware address that never moves, and the alias `cni:NETWORK` where this backend made
-//!   it; a bridge that was there before gets the alias `cni-pinned:NETWORK` (unless it has one) and its own hardware
-//!   address written back, which pins it;
+//!   it; a bridge that was there before keeps its alias, and has its own hardware address written back where that would
+//!   move with its ports, which pins it;
 //! * one end of a pair per attachment, by a name that is derived from the attachment, its alias the attachment's mark;
 //! * elements of nftables sets in the tables `inet cni_masquerade` ([`cni_core::nat`]) and `bridge cni_spoof`, the mark
 //!   as their comment; the number of rules does not grow with the number of attachments.

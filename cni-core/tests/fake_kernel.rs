@@ -1,5 +1,12 @@
 //! The fake kernel does what the kernel does, errno by errno.
 
+// Helper functions of tests are not `#[test]`s, by which clippy knows what may panic.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 #![cfg(feature = "testing")]
 
 use cni_core::host::netlink::{

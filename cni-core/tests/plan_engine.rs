@@ -1,5 +1,12 @@
 //! The plan engine on the fake kernel: declare, diff, apply, unwind.
 
+// Helper functions of tests are not `#[test]`s, by which clippy knows what may panic.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 #![cfg(feature = "testing")]
 
 use std::net::Ipv4Addr;

@@ -39,20 +39,10 @@ pub async fn del(
     elements: &[Elements],
 ) -> Result<()> {
     if cx.dry_run {
-        return Ok(());
+        return Err(super::not_in_a_dry_run("DEL"));
     }
-    let ipam = IpamRequest {
-        attachment: request.attachment,
-        netns: request.netns,
-        config: request.config,
-        args: request.args,
-        cancel: cx.cancel,
-    };
-    let held = match uses_ipam {
-        // Should this fail, releasing will, too, and say why.
-        true => cx.ipam.held(&ipam).await.ok().flatten(),
-        false => None,
-    };
+    let ipam = ipam_request(cx, request);
+    let held = held(cx, &ipam, uses_ipam).await;
     let errors = remove_kernel_part(cx, request, held, masquerades, elements).await;
     if let Some(error) = Error::join(errors) {
         return Err(error);
@@ -60,6 +50,40 @@ pub async fn del(
     match uses_ipam {
         true => cx.ipam.release(&ipam).await,
         false => Ok(()),
+    }
+}
+
+/// What [`del`] with the same arguments would remove from the kernel, for a dry run. Changes nothing.
+///
+/// # Errors
+/// The kernel's, where it cannot be read.
+pub async fn del_plan(
+    cx: &Context<'_>,
+    request: &DelRequest<'_>,
+    uses_ipam: bool,
+    masquerades: bool,
+    elements: &[Elements],
+) -> Result<Plan> {
+    let held = held(cx, &ipam_request(cx, request), uses_ipam).await;
+    let removal = removal(cx, request, held, masquerades, elements).await;
+    Error::join(removal.errors).map_or(Ok(removal.plan), Err)
+}
+
+fn ipam_request<'a>(cx: &Context<'a>, request: &DelRequest<'a>) -> IpamRequest<'a> {
+    IpamRequest {
+        attachment: request.attachment,
+        netns: request.netns,
+        config: request.config,
+        args: request.args,
+        cancel: cx.cancel,
+    }
+}
+
+/// The addresses that the attachment holds. Should that fail, releasing will, too, and say why.
+async fn held(cx: &Context<'_>, ipam: &IpamRequest<'_>, uses_ipam: bool) -> Option<Vec<IpNetwork>> {
+    match uses_ipam {
+        true => cx.ipam.held(ipam).await.ok().flatten(),
+        false => None,
     }
 }
 
@@ -71,6 +95,34 @@ pub(super) async fn remove_kernel_part(
     masquerades: bool,
     elements: &[Elements],
 ) -> Vec<Error> {
+    let Removal {
+        plan,
+        sandbox,
+        mut errors,
+    } = removal(cx, request, held, masquerades, elements).await;
+    let handles = Handles {
+        host: cx.host,
+        sandbox: sandbox.as_ref(),
+    };
+    errors.extend(remove(&plan, &handles).await);
+    errors
+}
+
+/// What is to be removed, and what could not be read.
+struct Removal {
+    plan: Plan,
+    /// The container's namespace, where a step of the plan is in it.
+    sandbox: Option<Sandbox>,
+    errors: Vec<Error>,
+}
+
+async fn removal(
+    cx: &Context<'_>,
+    request: &DelRequest<'_>,
+    held: Option<Vec<IpNetwork>>,
+    masquerades: bool,
+    elements: &[Elements],
+) -> Removal {
     let mut errors = Vec::new();
     let mut plan = Plan::new();
     let firewall = cx.host.firewall.as_ref();
@@ -99,12 +151,11 @@ pub(super) async fn remove_kernel_part(
     if let Some(step) = link {
         plan.push(step);
     }
-    let handles = Handles {
-        host: cx.host,
-        sandbox: sandbox.as_ref(),
-    };
-    errors.extend(remove(&plan, &handles).await);
-    errors
+    Removal {
+        plan,
+        sandbox,
+        errors,
+    }
 }
 
 fn keep(

@@ -25,7 +25,7 @@ pub async fn gc(
     elements: &[Elements],
 ) -> Vec<Error> {
     if cx.dry_run {
-        return Vec::new();
+        return vec![super::not_in_a_dry_run("GC")];
     }
     let mut errors = Vec::new();
     let mut plan = Plan::new();

@@ -16,14 +16,14 @@ pub mod ready;
 
 pub use add::{add, seal};
 pub use check::{check, of_prev_result};
-pub use del::{Elements, del};
+pub use del::{Elements, del, del_plan};
 pub use gc::gc;
 
 use async_trait::async_trait;
 
 use crate::backend::Context;
 use crate::cancel::Cancel;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::host::netlink::MacAddr;
 use crate::plan::{Desired, Handles};
 use crate::spec::AddResult;
@@ -79,4 +79,12 @@ fn host_handles<'a>(cx: &Context<'a>) -> Handles<'a> {
         host: cx.host,
         sandbox: None,
     }
+}
+
+/// A caller's mistake that must not pass for something done: DEL has a plan of its own, GC has none.
+fn not_in_a_dry_run(verb: &str) -> Error {
+    Error::new(
+        ErrorKind::Internal,
+        format!("{verb} was asked to act in a dry run, which must change nothing"),
+    )
 }

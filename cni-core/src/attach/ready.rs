@@ -1,5 +1,6 @@
 //! Ready at return: when ADD returns, the first packet gets through, both ways.
 
+use std::net::IpAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -96,6 +97,35 @@ pub async fn addresses(netlink: &dyn Netlink, name: &str, cancel: &Cancel) -> Re
         cancel.check("waiting for duplicate address detection")?;
         thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Waits until packets to these addresses are delivered in the namespace. An IPv4 address is there at once; the route to an
+/// IPv6 address, and its multicast group for neighbour discovery, are made by a kernel thread (`addrconf_dad_work` in
+/// `net/ipv6/addrconf.c`), even where no duplicate address detection runs. It is late when many links are made at once.
+///
+/// # Errors
+/// [`ErrorKind::TryAgain`] after a second, or when cancelled; the kernel's.
+pub async fn delivered(
+    netlink: &dyn Netlink,
+    addresses: Vec<IpAddr>,
+    cancel: &Cancel,
+) -> Result<()> {
+    let start = Instant::now();
+
+    for address in addresses.into_iter().filter(IpAddr::is_ipv6) {
+        let mut pause = Duration::from_micros(50);
+        while !netlink.is_local(address).await? {
+            if start.elapsed() >= PATIENCE {
+                let message =
+                    format!("packets to {address} are not delivered a second after it was added");
+                return Err(Error::new(ErrorKind::TryAgain, message));
+            }
+            cancel.check("waiting for the route to an IPv6 address")?;
+            thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(10));
+        }
+    }
+    Ok(())
 }
 
 /// Tells the neighbours which hardware address the link's addresses are behind now: they may remember another one, of

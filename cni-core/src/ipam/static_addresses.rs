@@ -123,11 +123,12 @@ fn result(config: &NetworkConfig, args: &CniArgs) -> Result<AddResult> {
             format!("static is given the address {ip} twice: remove one"),
         ));
     }
-    let mut result = AddResult::default();
-    result.ips = ips;
-    result.routes = routes;
-    result.dns = dns;
-    Ok(result)
+    Ok(AddResult {
+        ips,
+        routes,
+        dns,
+        ..AddResult::default()
+    })
 }
 
 fn configured(config: &NetworkConfig) -> Result<(Vec<IpConfig>, Vec<Route>, Dns)> {

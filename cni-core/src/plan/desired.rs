@@ -112,9 +112,10 @@ pub struct LinkSpec {
     pub promiscuous: Option<bool>,
     /// Alias. Compared, but not set by ADD's plan where the owner is the attachment: sealing sets it.
     pub alias: Option<String>,
-    /// Shared links only: the alias for one that was found without any. Its hardware address is written back with it,
-    /// which pins it: that of a bridge follows its ports until it has been set once (`br_stp_recalculate_bridge_id`).
-    pub adopted_alias: Option<String>,
+    /// Write the hardware address that a link is found with back to it, or the initial one where that is zero. This pins
+    /// it: a bridge's address follows its ports until it has been set once (`br_stp_recalculate_bridge_id`), and the
+    /// kernel does not tell over netlink whether it has been.
+    pub pin_mac: bool,
     /// Announce its IPv4 addresses when it comes up or its hardware address is set.
     pub arp_notify: bool,
     /// Whether the kernel gives it an IPv6 link-local address when it is created.
@@ -134,7 +135,7 @@ impl LinkSpec {
             up: true,
             promiscuous: None,
             alias: None,
-            adopted_alias: None,
+            pin_mac: false,
             arp_notify: false,
             ipv6_link_local: true,
         }

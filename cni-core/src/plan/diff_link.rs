@@ -139,13 +139,10 @@ fn mend(spec: &LinkSpec, found: &Link, master: Option<&Link>, out: &mut Output<'
             found.alias.as_deref().unwrap_or("")
         ));
     }
-    if out.declared.owner == Owner::Shared
-        && let Some(alias) = &spec.adopted_alias
-        && found.alias.as_deref().is_none_or(str::is_empty)
-    {
+    if spec.pin_mac && now.mac.is_none() {
+        // There is no way back, and none is needed: the address stays what it was.
         now.mac = found.mac.filter(|mac| !mac.is_zero()).or(spec.initial_mac);
-        (now.alias, before.alias) = (Some(alias.clone()), Some(String::new()));
-        words.push("hardware address is not pinned".to_owned());
+        words.push("hardware address follows the ports".to_owned());
     }
     if spec.up && !found.up {
         (now.up, before.up) = (Some(true), Some(false));

@@ -13,8 +13,9 @@ pub(super) fn host() -> Result<Host> {
     Host::open_with_firewall(Arc::new(KernelFirewall::new()))
 }
 
-/// Address management as a configuration's `ipam` asks for it. A delegated plugin inherits this process's environment,
-/// the trace context (`TRACEPARENT`, `TRACESTATE`, `BAGGAGE`) in it.
+/// Address management as a configuration's `ipam` asks for it. A delegated plugin inherits this process's environment;
+/// a trace context in it (`TRACEPARENT`) names this request as the parent.
 pub(super) fn ipam(config: &NetworkConfig, environment: &Environment) -> Result<Box<dyn Ipam>> {
-    crate::ipam::from_config(config, &environment.path, std::env::vars_os())
+    let variables = super::trace::environment(std::env::vars_os());
+    crate::ipam::from_config(config, &environment.path, variables)
 }

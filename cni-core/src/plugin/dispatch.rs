@@ -7,6 +7,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use super::Plugin;
+use super::caught::panicked;
 use super::input::Options;
 use super::verbs::{self, Serve};
 use crate::backend::NetworkBackend;
@@ -80,14 +81,7 @@ pub fn dispatch(plugin: &Plugin, service: &Service<'_>, call: Call<'_>) -> u8 {
     let error = match served {
         Ok(Ok(())) => return 0,
         Ok(Err(error)) => error,
-        Err(payload) => Error::new(
-            ErrorKind::Internal,
-            format!(
-                "the plugin {:?} panicked: {}",
-                plugin.name,
-                panic_text(payload.as_ref())
-            ),
-        ),
+        Err(payload) => panicked(&plugin.name, payload.as_ref()),
     };
     tracing::debug!(error = error.chain(), "failed");
     session.refuse(&error);
@@ -239,15 +233,5 @@ fn version_stdin(mut stdin: Box<dyn Read + Send>) -> Vec<u8> {
         if whole || bytes.len() > MAX_BYTES {
             return bytes;
         }
-    }
-}
-
-fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
-    if let Some(text) = payload.downcast_ref::<&str>() {
-        (*text).to_owned()
-    } else if let Some(text) = payload.downcast_ref::<String>() {
-        text.clone()
-    } else {
-        "no message".to_owned()
     }
 }

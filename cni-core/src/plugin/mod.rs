@@ -16,7 +16,8 @@
 //! What it promises, whatever the backend does:
 //!
 //! * stdout carries one JSON document or nothing: the result of ADD, the answer to VERSION, or an error object. A panic
-//!   becomes an error object (code 999), SIGTERM and SIGINT one of code 11. Logs go to stderr or a file.
+//!   becomes an error object (code 999), and in ADD it is followed by the backend's DEL first. SIGTERM and SIGINT become
+//!   one of code 11. Logs go to stderr or a file.
 //! * The verb is judged before stdin is read. An unknown verb is code 4, a missing variable is code 4 and all that are
 //!   missing are named at once.
 //! * Nothing is touched before everything that can be checked has been: names, versions, the configuration, and that
@@ -32,14 +33,17 @@
 //! | `CNI_NETNS_OVERRIDE` | `1` or `true`: `CNI_NETNS` may be the plugin's own namespace |
 //! | `CNI_TIMEOUT_MS` | milliseconds after which an ADD unwinds and answers with code 11 |
 //! | `CNI_DRY_RUN` | `1` or `true`: ADD and DEL print their plan on stderr, nothing on stdout, and change nothing |
+//! | `TRACEPARENT` | a W3C trace context; delegates get it with this request's span as the parent |
 //! | `CNI_LOG`, `CNI_LOG_FORMAT`, `CNI_LOG_FILE` | see [`log`](crate::log) (feature `log`) |
 
+mod caught;
 mod connect;
 mod dispatch;
 mod input;
 mod ipam;
 mod process;
 mod serve_ipam;
+mod trace;
 mod verbs;
 
 #[cfg(test)]

@@ -2,10 +2,13 @@
 
 use std::fmt::Display;
 
+use super::caught::caught;
 use super::dispatch::Session;
 use super::verbs::{Asked, no_dry_run, undone};
+use crate::cancel::Cancel;
 use crate::error::Result;
 use crate::host::NetnsPath;
+use crate::host::netns::KernelNamespaces;
 use crate::ipam::{Ipam, IpamRequest};
 use crate::spec::{Command, Verb};
 
@@ -43,6 +46,11 @@ pub(super) async fn serve(
             return ipam.gc(config.name(), config, &valid).await;
         }
     };
+    if matches!(asked.verb.command(), Command::Add | Command::Check) {
+        // Not needed here, but a runtime that passes on what is no result is to hear of it.
+        config.prev_result()?;
+    }
+    asked.refuse_own_namespace(&KernelNamespaces::new()).await?;
     let attachment = asked.attachment(container, interface);
     let netns = asked.verb.netns().map(NetnsPath::new);
     let request = IpamRequest {
@@ -71,14 +79,31 @@ pub(super) async fn serve(
 }
 
 async fn add(session: &mut Session<'_>, ipam: &dyn Ipam, request: &IpamRequest<'_>) -> Result<()> {
-    let result = ipam.allocate(request).await?;
-    let delivered = result
-        .render(request.config.version())
-        .and_then(|document| session.deliver(&document));
-    match delivered {
-        Ok(()) => Ok(()),
-        Err(error) => Err(undone(error, ipam.release(request).await)),
-    }
+    let plugin = session.plugin.name();
+    let mut panicked = true;
+    let allocating = async {
+        let allocated = ipam.allocate(request).await;
+        panicked = false;
+        allocated
+    };
+    let delivered = match caught(plugin, allocating).await {
+        Ok(result) => result
+            .render(request.config.version())
+            .and_then(|document| session.deliver(&document)),
+        // It has undone its part.
+        Err(error) if !panicked => return Err(error),
+        Err(error) => Err(error),
+    };
+    let Err(error) = delivered else {
+        return Ok(());
+    };
+    // Not stopped by what may have stopped the ADD.
+    let cancel = Cancel::new();
+    let request = IpamRequest {
+        cancel: &cancel,
+        ..*request
+    };
+    Err(undone(error, caught(plugin, ipam.release(&request)).await))
 }
 
 fn lines<T: Display>(what: &str, addresses: impl IntoIterator<Item = T>) -> String {

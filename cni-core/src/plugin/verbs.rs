@@ -2,6 +2,7 @@
 
 use tracing::Instrument;
 
+use super::caught::caught;
 use super::dispatch::{Means, Service, Session};
 use super::input::Options;
 use super::ipam::UnusableIpam;
@@ -11,7 +12,7 @@ use crate::backend::{
 };
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
-use crate::host::{Host, NetnsPath};
+use crate::host::{Host, NamespaceOpener, NetnsPath};
 use crate::ipam::Ipam;
 use crate::spec::{
     AddResult, Attachment, CniArgs, Command, ContainerId, Environment, InterfaceName,
@@ -110,7 +111,10 @@ async fn with_backend(
         tracing::debug!("the runtime names no valid attachments, so nothing is collected");
         return Ok(());
     }
+    // What the request says is judged before anything is opened on the strength of it.
+    let prev_result = asked.prev_result()?;
     let host = (means.host)()?;
+    asked.refuse_own_namespace(host.namespaces.as_ref()).await?;
     let ipam = ipam_of(means, asked)?;
     let cx = Context {
         host: &host,
@@ -124,16 +128,12 @@ async fn with_backend(
             netns,
             interface,
         } => {
-            let attachment = asked.attachment(container, interface);
-            add(
-                session,
-                backend,
-                &cx,
-                asked,
-                &attachment,
-                &NetnsPath::new(netns),
-            )
-            .await
+            let target = Target {
+                attachment: asked.attachment(container, interface),
+                netns: NetnsPath::new(netns),
+                prev_result,
+            };
+            add(session, backend, &cx, asked, &target).await
         }
         Verb::Del {
             container,
@@ -149,8 +149,12 @@ async fn with_backend(
             netns,
             interface,
         } => {
-            let attachment = asked.attachment(container, interface);
-            check(backend, &cx, asked, &attachment, &NetnsPath::new(netns)).await
+            let target = Target {
+                attachment: asked.attachment(container, interface),
+                netns: NetnsPath::new(netns),
+                prev_result,
+            };
+            check(backend, &cx, asked, &target).await
         }
         Verb::Gc => gc(backend, &cx, config).await,
         Verb::Status | Verb::Version => {
@@ -161,16 +165,25 @@ async fn with_backend(
     }
 }
 
+/// What ADD and CHECK are about.
+struct Target {
+    attachment: Attachment,
+    netns: NetnsPath,
+    prev_result: Option<AddResult>,
+}
+
 async fn add(
     session: &mut Session<'_>,
     backend: &dyn NetworkBackend,
     cx: &Context<'_>,
     asked: &Asked<'_>,
-    attachment: &Attachment,
-    netns: &NetnsPath,
+    target: &Target,
 ) -> Result<()> {
-    let prev_result = asked.config.prev_result()?;
-    asked.refuse_own_namespace(cx.host, netns).await?;
+    let Target {
+        attachment,
+        netns,
+        prev_result,
+    } = target;
     cx.cancel.check("the ADD has changed anything")?;
     let sandbox = cx.host.namespaces.open(netns).await?;
     let request = AddRequest {
@@ -180,7 +193,28 @@ async fn add(
         args: asked.args,
         prev_result: prev_result.as_ref(),
     };
-    let added = backend.add(cx, &request).await?;
+    let plugin = session.plugin.name();
+    let mut del = DelRequest {
+        attachment,
+        netns: Some(netns),
+        config: asked.config,
+        args: asked.args,
+        prev_result: prev_result.as_ref(),
+    };
+    let mut panicked = true;
+    let adding = async {
+        let added = backend.add(cx, &request).await;
+        panicked = false;
+        added
+    };
+    let added = match caught(plugin, adding).await {
+        Ok(added) => added,
+        // A backend that fails has undone its part; one that panicked had no chance to.
+        Err(error) if panicked && !cx.dry_run => {
+            return Err(undone(error, take_back(plugin, backend, cx, &del).await));
+        }
+        Err(error) => return Err(error),
+    };
     if cx.dry_run {
         return session.print(&added.plan.to_string());
     }
@@ -189,16 +223,10 @@ async fn add(
         .render(asked.config.version())
         .and_then(|document| session.deliver(&document));
     if let Err(error) = delivered {
-        let del = DelRequest {
-            attachment,
-            netns: Some(netns),
-            config: asked.config,
-            args: asked.args,
-            prev_result: Some(&added.result),
-        };
-        return Err(undone(error, backend.del(cx, &del).await));
+        del.prev_result = Some(&added.result);
+        return Err(undone(error, take_back(plugin, backend, cx, &del).await));
     }
-    if let Err(error) = backend.seal(cx, &request).await {
+    if let Err(error) = caught(plugin, backend.seal(cx, &request)).await {
         // The runtime has its result, and the attachment works.
         tracing::warn!(
             error = error.chain(),
@@ -206,6 +234,22 @@ async fn add(
         );
     }
     Ok(())
+}
+
+/// The DEL of an ADD that cannot stand. It is not stopped by what may have stopped the ADD.
+async fn take_back(
+    plugin: &str,
+    backend: &dyn NetworkBackend,
+    cx: &Context<'_>,
+    request: &DelRequest<'_>,
+) -> Result<()> {
+    let cx = Context {
+        host: cx.host,
+        ipam: cx.ipam,
+        cancel: &Cancel::new(),
+        dry_run: false,
+    };
+    caught(plugin, backend.del(&cx, request)).await
 }
 
 async fn del(
@@ -243,17 +287,16 @@ async fn check(
     backend: &dyn NetworkBackend,
     cx: &Context<'_>,
     asked: &Asked<'_>,
-    attachment: &Attachment,
-    netns: &NetnsPath,
+    target: &Target,
 ) -> Result<()> {
-    let prev_result = asked.required_prev_result()?;
-    let sandbox = cx.host.namespaces.open(netns).await?;
+    let prev_result = target.prev_result.as_ref().ok_or_else(no_prev_result)?;
+    let sandbox = cx.host.namespaces.open(&target.netns).await?;
     let request = CheckRequest {
-        attachment,
+        attachment: &target.attachment,
         sandbox: &sandbox,
         config: asked.config,
         args: asked.args,
-        prev_result: &prev_result,
+        prev_result,
     };
     backend.check(cx, &request).await
 }
@@ -287,18 +330,28 @@ impl Asked<'_> {
         }
     }
 
-    fn required_prev_result(&self) -> Result<AddResult> {
-        self.config.prev_result()?.ok_or_else(|| {
-            Error::new(
-                ErrorKind::InvalidConfig,
-                "the network configuration has no `prevResult`, and CHECK compares with it",
-            )
-        })
+    /// What ADD and CHECK build on. DEL must not fail over it, and reads it by itself.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Decode`] when it is no result; [`ErrorKind::InvalidConfig`] when CHECK has none.
+    fn prev_result(&self) -> Result<Option<AddResult>> {
+        match self.verb.command() {
+            Command::Add => self.config.prev_result(),
+            Command::Check => match self.config.prev_result()? {
+                Some(result) => Ok(Some(result)),
+                None => Err(no_prev_result()),
+            },
+            _ => Ok(None),
+        }
     }
 
     /// A recycled `/proc/PID/ns/net` may name the host's own namespace; attaching that would cut the node off.
-    async fn refuse_own_namespace(&self, host: &Host, netns: &NetnsPath) -> Result<()> {
-        if self.environment.netns_override || !host.namespaces.is_own(netns).await {
+    pub(super) async fn refuse_own_namespace(&self, opener: &dyn NamespaceOpener) -> Result<()> {
+        let (Verb::Add { netns, .. } | Verb::Check { netns, .. }) = self.verb else {
+            return Ok(());
+        };
+        let netns = NetnsPath::new(netns);
+        if self.environment.netns_override || !opener.is_own(&netns).await {
             return Ok(());
         }
         Err(Error::new(
@@ -326,6 +379,13 @@ fn ipam_of(means: &Means<'_>, asked: &Asked<'_>) -> Result<Box<dyn Ipam>> {
         (Err(error), Verb::Del { .. } | Verb::Gc) => Ok(Box::new(UnusableIpam::new(&error))),
         (ipam, _) => ipam,
     }
+}
+
+fn no_prev_result() -> Error {
+    Error::new(
+        ErrorKind::InvalidConfig,
+        "the network configuration has no `prevResult`, and CHECK compares with it",
+    )
 }
 
 pub(super) fn no_dry_run(command: Command) -> Error {

@@ -1,9 +1,14 @@
-//! The results of ADD, kept for CHECK, DEL and GC, in the reference library's files (`libcni/api.go`, `cniCacheV1`).
+//! The results of ADD, kept for CHECK, DEL and GC, in the reference library's format (`libcni/api.go`, `cniCacheV1`).
+//!
+//! That library names a file `<network>-<container>-<interface>`; as all three may hold hyphens, two attachments can
+//! share one, and the second ADD overwrites the first's result. Ours are joined by a colon, which none of the three may
+//! hold. Files under the reference library's names are read, and removed, if they are this attachment's.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -102,24 +107,24 @@ impl Cache {
         })?;
         fs::create_dir_all(&self.directory)?;
         fs::set_permissions(&self.directory, Permissions::from_mode(0o700))?;
-        // The name cannot be that of a result: it lacks the two hyphens.
-        let beside = self.directory.join(format!(".{}.new", std::process::id()));
-        let mut file = File::options()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&beside)?;
-        file.write_all(&text)?;
-        file.sync_data()?;
-        fs::rename(&beside, path)
+        let beside = self.directory.join(temporary_name());
+        let written = write_synced(&beside, &text).and_then(|()| fs::rename(&beside, path));
+        if written.is_err() {
+            // What is left of it is never read; a second failure has nothing to add to the first.
+            let _ = fs::remove_file(&beside);
+        }
+        written
     }
 
-    /// What is kept of an attachment; `None` when nothing is, or what is there is another attachment's: all three parts
-    /// of the file's name may hold hyphens, so that two attachments can share it.
+    /// What is kept of an attachment; `None` when nothing is.
     pub(super) fn read(&self, list: &NetworkList, target: &Target) -> Result<Option<Entry>> {
-        let path = self.path(list.name.as_str(), &target.container, &target.interface);
-        let entry = read_entry(&path)?.map(|(network, entry)| (network.clone(), entry));
+        let name = list.name.as_str();
+        let own = self.path(name, &target.container, &target.interface);
+        if let Some((_, entry)) = read_entry(&own)? {
+            return Ok(Some(entry));
+        }
+        let legacy = self.legacy_path(name, &target.container, &target.interface);
+        let entry = read_entry(&legacy)?;
         Ok(entry.and_then(|(network, mut entry)| {
             if network.is_empty() {
                 // The bare result of an old runtime.
@@ -127,10 +132,7 @@ impl Cache {
                 entry.interface = target.interface.to_string();
                 return Some(entry);
             }
-            let same = network == list.name.as_str()
-                && entry.container == target.container.as_str()
-                && entry.interface == target.interface.as_str();
-            same.then_some(entry)
+            is_of(&network, &entry, name, target).then_some(entry)
         }))
     }
 
@@ -148,30 +150,79 @@ impl Cache {
             }
         };
         let mut found: Vec<Entry> = entries
-            .filter_map(|entry| read_entry(&entry.ok()?.path()).ok()?)
+            .filter_map(Result::ok)
+            .filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."))
+            .filter_map(|entry| read_entry(&entry.path()).ok()?)
             .filter(|(name, _)| name == network.as_str())
             .map(|(_, entry)| entry)
             .collect();
         found.sort_by(|a, b| (&a.container, &a.interface).cmp(&(&b.container, &b.interface)));
+        found.dedup_by(|a, b| (&a.container, &a.interface) == (&b.container, &b.interface));
         Ok(found)
     }
 
     /// Forgets an attachment.
     pub(super) fn remove(&self, list: &NetworkList, target: &Target) -> Result<()> {
-        let path = self.path(list.name.as_str(), &target.container, &target.interface);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::new(
-                ErrorKind::Io,
-                format!("could not remove {}", path.display()),
-            )
-            .with_source(error)),
-            _ => Ok(()),
+        let name = list.name.as_str();
+        let legacy = self.legacy_path(name, &target.container, &target.interface);
+        // A broken file is nobody's.
+        let others = matches!(read_entry(&legacy), Ok(Some((network, entry)))
+            if !network.is_empty() && !is_of(&network, &entry, name, target));
+        if !others {
+            remove_file(&legacy)?;
         }
+        remove_file(&self.path(name, &target.container, &target.interface))
     }
 
     fn path(&self, network: &str, container: &ContainerId, interface: &InterfaceName) -> PathBuf {
         self.directory
+            .join(format!("{network}:{container}:{interface}"))
+    }
+
+    fn legacy_path(
+        &self,
+        network: &str,
+        container: &ContainerId,
+        interface: &InterfaceName,
+    ) -> PathBuf {
+        self.directory
             .join(format!("{network}-{container}-{interface}"))
+    }
+}
+
+fn is_of(network: &str, entry: &Entry, name: &str, target: &Target) -> bool {
+    network == name
+        && entry.container == target.container.as_str()
+        && entry.interface == target.interface.as_str()
+}
+
+/// A name that is not a result's, as those begin with a letter or a digit, and not another thread's or process's.
+fn temporary_name() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!(".{}.{count}.new", std::process::id())
+}
+
+/// The text is on the disk before its name is: a crash leaves the old file or the new one, not an empty one.
+fn write_synced(path: &Path, text: &[u8]) -> io::Result<()> {
+    let mut file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(text)?;
+    file.sync_data()
+}
+
+fn remove_file(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::new(
+            ErrorKind::Io,
+            format!("could not remove {}", path.display()),
+        )
+        .with_source(error)),
+        _ => Ok(()),
     }
 }
 

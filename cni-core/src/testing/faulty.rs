@@ -1,6 +1,7 @@
 //! Any implementation of the traits, with [`Faults`].
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -106,6 +107,10 @@ impl Netlink for Wrapped<dyn Netlink> {
 
     async fn vlans(&self, link: &str) -> Result<Vec<Vlan>, NetlinkError> {
         self.inner.vlans(link).await
+    }
+
+    async fn is_local(&self, address: IpAddr) -> Result<bool, NetlinkError> {
+        self.inner.is_local(address).await
     }
 
     async fn apply(&self, changes: &[NetlinkChange]) -> Result<(), ApplyError> {

@@ -6,6 +6,7 @@
 //!   else. [`FakeIpam`] is the same for addresses.
 //! * [`Faults`] and [`Faulty`] make the n-th write fail, or kill the process at it, on the fake and on the real kernel.
 //! * [`snapshot`] is what a namespace holds, as text: "the state afterwards is the state before" is one `assert_eq!`.
+//! * [`noop`] is a plugin that does what its configuration says, for tests of what runs plugins.
 //! * [`conformance`] holds the contracts.
 
 pub mod conformance;
@@ -14,6 +15,7 @@ mod faults;
 mod faulty;
 mod ipam;
 mod mock;
+pub mod noop;
 mod snapshot;
 
 pub use fake::FakeKernel;

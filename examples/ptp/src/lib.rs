@@ -3,6 +3,8 @@
 //! A backend says what must exist (`declare`, a pure function) and waits until it works (`finish`). Creating, taking
 //! back, finding again, comparing and collecting are `cni_core`'s.
 
+use std::net::IpAddr;
+
 use async_trait::async_trait;
 use cni_core::attach::inside::{self, Dad};
 use cni_core::attach::ready::{self, Until};
@@ -13,7 +15,7 @@ use cni_core::backend::{
 use cni_core::host::NetnsPath;
 use cni_core::host::netlink::{Address, NewLinkKind, Route};
 use cni_core::ipnetwork::IpNetwork;
-use cni_core::plan::{Desired, Handles, LinkSpec, Object, Place};
+use cni_core::plan::{Desired, Handles, LinkSpec, Object, Place, Plan};
 use cni_core::spec::{AddResult, Attachment, Dns, Interface, NetworkConfig};
 use cni_core::{Cancel, Error, ErrorKind, NetworkBackend, Result, nat};
 
@@ -34,6 +36,12 @@ impl NetworkBackend for Ptp {
 
     async fn del(&self, cx: &Context<'_>, request: &DelRequest<'_>) -> Result<()> {
         attach::del(cx, request, true, true, &[]).await
+    }
+
+    async fn del_plan(&self, cx: &Context<'_>, request: &DelRequest<'_>) -> Result<Option<Plan>> {
+        attach::del_plan(cx, request, true, true, &[])
+            .await
+            .map(Some)
     }
 
     async fn check(&self, cx: &Context<'_>, request: &CheckRequest<'_>) -> Result<()> {
@@ -162,6 +170,12 @@ impl Wiring for Pair<'_> {
             let link = ready::link(netlink, &interface.name, Until::Up, cancel).await?;
             interface.mac = link.mac.map(|mac| mac.to_string()).unwrap_or_default();
             interface.mtu = link.mtu;
+        }
+        let gateways: Vec<IpAddr> = result.ips.iter().filter_map(|ip| ip.gateway).collect();
+        ready::delivered(handles.host.netlink.as_ref(), gateways, cancel).await?;
+        if let Some(sandbox) = handles.sandbox {
+            let own: Vec<IpAddr> = result.ips.iter().map(|ip| ip.address.ip()).collect();
+            ready::delivered(sandbox.netlink.as_ref(), own, cancel).await?;
         }
         Ok(())
     }

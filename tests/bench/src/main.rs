@@ -16,6 +16,7 @@ mod floor;
 mod gc;
 mod measure;
 mod parallel;
+mod requests;
 mod store;
 mod verbs;
 mod wire;
@@ -28,6 +29,7 @@ Usage: bench [SECTION ...] [--runs N] [--dynamic]
 Sections (default: all):
   size      size of the binaries
   verbs     VERSION, ADD, CHECK and DEL one at a time: time, CPU, memory, processes, netlink messages
+  requests  single requests to the kernel
   parallel  32 ADDs at once, then 32 DELs
   store     host-local with 0 and with 65,000 reservations
   gc        GC of 2,000 stale among 4,000 attachments
@@ -54,7 +56,9 @@ impl Options {
                     options.runs = number.filter(|number| *number > 0).ok_or(HELP)?;
                 }
                 "--dynamic" => options.dynamic = true,
-                "size" | "verbs" | "parallel" | "store" | "gc" => options.sections.push(word),
+                "size" | "requests" | "verbs" | "parallel" | "store" | "gc" => {
+                    options.sections.push(word)
+                }
                 _ => return Err(HELP.to_owned()),
             }
         }
@@ -95,6 +99,9 @@ fn run(words: impl Iterator<Item = String>) -> Result<(), String> {
     }
     if options.wants("verbs") {
         verbs::run(&contestants, options.runs);
+    }
+    if options.wants("requests") {
+        requests::run();
     }
     if options.wants("parallel") {
         parallel::run(&contestants);

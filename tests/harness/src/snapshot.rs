@@ -102,6 +102,9 @@ fn route_dump(kind: u16, header: usize) -> Vec<Vec<u8>> {
     dump(NETLINK_ROUTE, kind, &vec![0; header]).expect("a dump over rtnetlink")
 }
 
+/// The pods' own namespaces, which are the test's.
+const NAMESPACES: &str = "/run/netns";
+
 type Links = BTreeMap<u32, String>;
 
 fn links(lines: &mut BTreeSet<String>) -> Links {
@@ -149,14 +152,15 @@ fn links(lines: &mut BTreeSet<String>) -> Links {
 }
 
 /// `IFLA_LINKINFO` without a bridge's and a port's timers (linux/if_link.h: `IFLA_BR_HELLO_TIMER` to `IFLA_BR_GC_TIMER`,
-/// `IFLA_BRPORT_MESSAGE_AGE_TIMER` to `IFLA_BRPORT_HOLD_TIMER`) and without its identity, which follows its address.
+/// `IFLA_BRPORT_MESSAGE_AGE_TIMER` to `IFLA_BRPORT_HOLD_TIMER`), without its identity, which follows its address, and
+/// without the multicast groups that it has learnt (`IFLA_BRPORT_MCAST_EHT_HOSTS_CNT`, `IFLA_BRPORT_MCAST_N_GROUPS`).
 fn link_info(value: &[u8]) -> String {
     let parts = attributes(value).unwrap_or_default();
     let mut text = String::new();
     for (kind, value) in parts {
         let skipped: &[u16] = match kind {
             2 => &[10, 11, 16, 17, 18, 19],
-            5 => &[13, 14, 17, 21, 22, 23],
+            5 => &[13, 14, 17, 21, 22, 23, 38, 41],
             _ => &[],
         };
         let shown = match kind {
@@ -291,15 +295,11 @@ fn elements(set: &[u8], text: &str, lines: &mut BTreeSet<String>) {
 }
 
 fn files(path: &Path, lines: &mut BTreeSet<String>) {
-    // The pods' own namespaces.
-    if path == Path::new("/run/netns") {
-        return;
-    }
     let Ok(entries) = fs::read_dir(path) else {
         return;
     };
-    for entry in entries.flatten() {
-        let path = entry.path();
+    let paths = entries.flatten().map(|entry| entry.path());
+    for path in paths.filter(|path| path != Path::new(NAMESPACES)) {
         let Ok(metadata) = fs::symlink_metadata(&path) else {
             continue;
         };

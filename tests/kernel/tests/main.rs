@@ -1,10 +1,15 @@
 //! The plugin binaries on the real kernel. See `cni_testkit` for what a test here can rely on.
 
 mod contracts;
+mod crash;
+mod options;
+mod parallel;
 mod plugins;
 mod process;
 mod random;
+mod reach;
 mod refusals;
+mod world;
 
 use std::process::ExitCode;
 
@@ -14,6 +19,10 @@ fn main() -> ExitCode {
     let all = [
         contracts::TESTS,
         process::TESTS,
+        crash::TESTS,
+        options::TESTS,
+        parallel::TESTS,
+        reach::TESTS,
         random::TESTS,
         refusals::TESTS,
     ]

@@ -12,19 +12,9 @@ pub(crate) struct Example {
     pub(crate) config: Value,
 }
 
-/// All plugins that are built; one test demands that all are.
-pub(crate) fn all() -> Vec<Example> {
-    some(&NAMES)
-}
-
-/// Those of `names` that are built.
-pub(crate) fn some(names: &[&'static str]) -> Vec<Example> {
-    let built = |name: &&&str| workspace_plugin_dir().join(name).is_file();
-    names
-        .iter()
-        .filter(built)
-        .map(|name| example(name))
-        .collect()
+/// All plugins.
+pub(crate) fn all() -> impl Iterator<Item = Example> {
+    NAMES.into_iter().map(example)
 }
 
 pub(crate) fn example(name: &'static str) -> Example {
@@ -71,6 +61,19 @@ impl Example {
     /// A run that works but for its stdin, which is empty.
     pub(crate) fn bare(&self, verb: &str, pod: &Pod) -> Invocation {
         Invocation::attachment(workspace_plugin_dir().join(self.name), verb, pod)
+    }
+
+    /// Takes all pods of the network away, and what they shared.
+    #[track_caller]
+    pub(crate) fn clear(&self, pods: &[&Pod]) {
+        for pod in pods {
+            self.run("DEL", pod).run().silent_success();
+        }
+        Invocation::new(workspace_plugin_dir().join(self.name), "GC")
+            .env("CNI_PATH", workspace_plugin_dir())
+            .config(&self.with(json!({ "cni.dev/valid-attachments": [] })))
+            .run()
+            .silent_success();
     }
 
     /// The configuration with some keys replaced.

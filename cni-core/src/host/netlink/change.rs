@@ -62,7 +62,7 @@ pub enum NetlinkChange {
     AddressAdd(Address),
     /// Removes an address. `ip address delete`.
     AddressDel(Address),
-    /// Adds a route, exclusively. `ip route add`.
+    /// Adds a route, exclusively unless it says otherwise. `ip route add`.
     RouteAdd(Route),
     /// Removes a route. `ip route delete`.
     RouteDel(Route),

@@ -47,7 +47,12 @@ impl fmt::Display for NetlinkChange {
                 write!(f, "ip address delete {address} dev {}", Word(link))
             }
             Self::RouteAdd(route) => {
-                route_key(f, "add", route)?;
+                let verb = if route.beside_others {
+                    "prepend"
+                } else {
+                    "add"
+                };
+                route_key(f, verb, route)?;
                 route_rest(f, route)
             }
             Self::RouteDel(route) => route_key(f, "delete", route),

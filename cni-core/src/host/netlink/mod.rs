@@ -4,6 +4,7 @@
 //! `desired` functions pure and lets a [`NetlinkChange`] print as the command an operator would type.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use async_trait::async_trait;
 
@@ -46,6 +47,14 @@ pub trait Netlink: Send + Sync + fmt::Debug {
 
     /// VLANs of a bridge or bridge port (`bridge vlan show dev LINK`).
     async fn vlans(&self, link: &str) -> Result<Vec<Vlan>, NetlinkError>;
+
+    /// Whether packets to this address are delivered here (`ip route get ADDRESS` says `local`). One request.
+    ///
+    /// An IPv6 address is listed a moment before that: the kernel makes its route in the background.
+    async fn is_local(&self, address: IpAddr) -> Result<bool, NetlinkError> {
+        let known = self.addresses(None).await?;
+        Ok(known.iter().any(|known| known.address.ip() == address))
+    }
 
     /// Makes the changes in order and stops at the first that fails. Messages may travel together where a failure of
     /// one cannot make a later one act on the wrong object.

@@ -52,6 +52,9 @@ pub struct Route {
     pub advmss: Option<u32>,
     /// The gateway is on the link even where no prefix says so.
     pub onlink: bool,
+    /// Write only: stand before others of the same destination, table and metric rather than be refused with EEXIST
+    /// (`ip route prepend`: no `NLM_F_EXCL`). IPv6 makes them one multipath route.
+    pub beside_others: bool,
 }
 
 /// A neighbour (ARP, ND) or a bridge forwarding entry.
@@ -107,6 +110,7 @@ impl Route {
             mtu: None,
             advmss: None,
             onlink: false,
+            beside_others: false,
         }
     }
 }

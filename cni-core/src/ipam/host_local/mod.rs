@@ -14,6 +14,8 @@ mod tests;
 use std::collections::HashSet;
 use std::fs::OpenOptions;
 use std::net::IpAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use ipnetwork::IpNetwork;
@@ -28,6 +30,13 @@ use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::spec::config::{CniArgs, NetworkConfig};
 use crate::spec::{AddResult, Attachment, IpConfig, NetworkName};
+
+/// How long GC, which is given no deadline, waits for the lock. Holders keep it for milliseconds, or for a second where
+/// a large store is walked; one that was stopped must not stop GC for good.
+const GC_WAIT: Duration = Duration::from_secs(30);
+
+/// How long STATUS waits for the lock.
+const STATUS_WAIT: Duration = Duration::from_millis(20);
 
 /// Addresses out of configured ranges, reserved in files on this host, in this process.
 ///
@@ -114,7 +123,8 @@ impl Ipam for HostLocal {
         config: &NetworkConfig,
         valid: &ValidAttachments,
     ) -> Result<()> {
-        gc(&store_of(network, config)?, network, valid)
+        let cancel = Cancel::new().with_deadline(Instant::now() + GC_WAIT);
+        gc(&store_of(network, config)?, network, valid, &cancel)
     }
 
     async fn status(&self, network: &NetworkName, config: &NetworkConfig) -> Result<()> {
@@ -141,11 +151,12 @@ fn answer(settings: &Settings, chosen: Vec<Chosen>) -> AddResult {
         ip.gateway = Some(chosen.gateway);
         Some(ip)
     });
-    let mut result = AddResult::default();
-    result.ips = ips.collect();
-    result.routes = settings.routes.clone();
-    result.dns = settings.dns.clone();
-    result
+    AddResult {
+        ips: ips.collect(),
+        routes: settings.routes.clone(),
+        dns: settings.dns.clone(),
+        ..AddResult::default()
+    }
 }
 
 fn allocate(
@@ -196,9 +207,11 @@ fn preview(
     let mut chosen = Vec::with_capacity(settings.sets.len());
     for (index, (set, wish)) in settings.sets.iter().zip(wishes).enumerate() {
         chosen.push(match (&mut locked, wish) {
-            (Some(locked), Some(wish)) => {
-                let free = !matches!(store.record(wish.ip)?, store::Record::Owner(_));
-                let _ = locked;
+            (Some(_), Some(wish)) => {
+                let free = !matches!(
+                    store.record(wish.ip)?,
+                    store::Record::Owner(_) | store::Record::Foreign
+                );
                 if free {
                     wish
                 } else {
@@ -231,8 +244,13 @@ fn release(store: &Store, attachment: &Attachment, cancel: &Cancel) -> Result<()
     Error::join(failures).map_or(Ok(()), Err)
 }
 
-fn gc(store: &Store, network: &NetworkName, valid: &ValidAttachments) -> Result<()> {
-    let Some(mut locked) = store.change(&Cancel::new())? else {
+fn gc(
+    store: &Store,
+    network: &NetworkName,
+    valid: &ValidAttachments,
+    cancel: &Cancel,
+) -> Result<()> {
+    let Some(mut locked) = store.change(cancel)? else {
         return Ok(());
     };
     // An old record names no interface: any valid attachment of its container keeps it.
@@ -247,28 +265,28 @@ fn gc(store: &Store, network: &NetworkName, valid: &ValidAttachments) -> Result<
 }
 
 fn status(store: &Store, sets: &[RangeSet]) -> Result<()> {
-    let unavailable = |message: String| Error::new(ErrorKind::NotAvailable, message);
     let lock = store.dir().join("lock");
     // Opening to write asks the kernel about permissions and read-only file systems, and writes nothing.
     match OpenOptions::new().read(true).write(true).open(&lock) {
         Ok(_) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return usable(store),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => can_be_made(store)?,
         Err(error) => {
             let message = format!("the address store cannot be changed: {}", lock.display());
-            return Err(unavailable(message).with_source(error));
+            return Err(Error::new(ErrorKind::NotAvailable, message).with_source(error));
         }
     }
     // Somebody else's lock is not waited for: then the names in the directory are counted.
-    let deadline = std::time::Instant::now() + std::time::Duration::from_millis(20);
+    let deadline = Instant::now() + STATUS_WAIT;
     let mut locked = store
         .read(&Cancel::new().with_deadline(deadline))
         .ok()
         .flatten();
     for (index, set) in sets.iter().enumerate() {
         let used = match &mut locked {
-            Some(locked) => used(locked, set)?,
-            None => store.count(|ip| allocatable(set, ip))?,
+            Some(locked) => used(locked, set),
+            None => store.count(|ip| allocatable(set, ip)),
         };
+        let used = used.map_err(|error| error.with_kind(ErrorKind::NotAvailable))?;
         if used >= set.capacity() {
             let error = exhausted(index, set);
             return Err(error.with_kind(ErrorKind::NotAvailable));
@@ -277,22 +295,31 @@ fn status(store: &Store, sets: &[RangeSet]) -> Result<()> {
     Ok(())
 }
 
-/// Whether the store could be made: the nearest directory that exists is one that may be written to.
-fn usable(store: &Store) -> Result<()> {
-    let existing = store
-        .dir()
-        .ancestors()
-        .find_map(|dir| Some((dir, dir.metadata().ok()?)));
-    match existing {
-        Some((_, metadata)) if metadata.is_dir() && !metadata.permissions().readonly() => Ok(()),
-        _ => Err(Error::new(
-            ErrorKind::NotAvailable,
-            format!(
-                "the address store {} cannot be made: nothing above it is a writable directory",
-                store.dir().display()
-            ),
-        )),
+/// Whether the store, or its lock, could be made: the nearest directory that exists can be written to.
+fn can_be_made(store: &Store) -> Result<()> {
+    let existing = store.dir().ancestors().find(|dir| dir.exists());
+    if existing.is_some_and(|existing| existing.is_dir() && can_be_written(existing)) {
+        return Ok(());
     }
+    Err(Error::new(
+        ErrorKind::NotAvailable,
+        format!(
+            "the address store {} cannot be made: the nearest directory above it is not one that can be written to",
+            store.dir().display()
+        ),
+    ))
+}
+
+#[cfg(feature = "kernel")]
+fn can_be_written(dir: &Path) -> bool {
+    use nix::unistd::{AccessFlags, access};
+    access(dir, AccessFlags::W_OK | AccessFlags::X_OK).is_ok()
+}
+
+#[cfg(not(feature = "kernel"))]
+fn can_be_written(dir: &Path) -> bool {
+    dir.metadata()
+        .is_ok_and(|metadata| !metadata.permissions().readonly())
 }
 
 fn allocatable(set: &RangeSet, ip: IpAddr) -> bool {

@@ -220,3 +220,54 @@ fn a_dry_run_of_an_address_plugin_reserves_nothing() {
         assert_eq!(ipam.log(), [""; 0]);
     }
 }
+
+#[test]
+fn an_add_that_panics_is_taken_back_before_the_answer() {
+    let backend = Recorder {
+        add_panics: true,
+        ..Recorder::default()
+    };
+    let answer = ask("ADD").of(&backend);
+    assert_eq!(answer.code(), 999);
+    assert!(answer.text().contains("the cat is on the keyboard"));
+    let log = backend.log();
+    assert_eq!(log.len(), 2, "{log:?}");
+    assert!(
+        log[0].starts_with("add ") && log[1].starts_with("del "),
+        "{log:?}"
+    );
+}
+
+#[test]
+fn an_add_that_panics_and_cannot_be_taken_back_says_both() {
+    let backend = Recorder::doing(|| panic!("the cat is on the keyboard"));
+    let answer = ask("ADD").of(&backend);
+    assert_eq!(answer.code(), 999);
+    assert!(
+        answer.text().contains("undoing the ADD failed"),
+        "{answer:?}"
+    );
+    assert_eq!(backend.log().len(), 2, "add and del: {:?}", backend.log());
+}
+
+#[test]
+fn an_add_that_fails_or_only_plans_is_not_followed_by_a_del() {
+    let failing = Recorder::doing(|| Err(Error::new(ErrorKind::Io, "no")));
+    assert_eq!(ask("ADD").of(&failing).code(), 5);
+    assert_eq!(failing.log().len(), 1, "{:?}", failing.log());
+
+    let planning = Recorder {
+        add_panics: true,
+        ..Recorder::default()
+    };
+    assert_eq!(ask("ADD").env("CNI_DRY_RUN", "1").of(&planning).code(), 999);
+    assert_eq!(planning.log().len(), 1, "{:?}", planning.log());
+}
+
+#[test]
+fn an_address_manager_that_panics_in_add_is_asked_to_release() {
+    let ipam = FixedIpam::panicking();
+    let answer = ask("ADD").of_ipam(&ipam);
+    assert_eq!(answer.code(), 999);
+    assert_eq!(ipam.log(), ["allocate", "release"]);
+}

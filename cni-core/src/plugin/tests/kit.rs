@@ -198,6 +198,7 @@ pub(super) struct Recorder {
     pub(super) act: Option<Act>,
     pub(super) seal_fails: bool,
     pub(super) no_addresses: bool,
+    pub(super) add_panics: bool,
 }
 
 impl Recorder {
@@ -245,6 +246,7 @@ impl NetworkBackend for Recorder {
             request.sandbox.path,
             request.prev_result.map(|result| result.ips.len())
         ))?;
+        assert!(!self.add_panics, "the cat is on the keyboard");
         let result = if self.no_addresses {
             AddResult::default()
         } else {
@@ -295,9 +297,14 @@ impl NetworkBackend for Recorder {
 
 /// Hands out one address, and records.
 #[derive(Debug, Default)]
-pub(super) struct FixedIpam(Mutex<Vec<String>>);
+pub(super) struct FixedIpam(Mutex<Vec<String>>, bool);
 
 impl FixedIpam {
+    /// One that panics once it has reserved.
+    pub(super) fn panicking() -> Self {
+        Self(Mutex::default(), true)
+    }
+
     pub(super) fn log(&self) -> Vec<String> {
         self.0.lock().unwrap().clone()
     }
@@ -312,6 +319,7 @@ impl FixedIpam {
 impl Ipam for FixedIpam {
     async fn allocate(&self, _: &IpamRequest<'_>) -> Result<AddResult> {
         self.record("allocate")?;
+        assert!(!self.1, "the cat is on the keyboard");
         Ok(one_address())
     }
     async fn preview(&self, _: &IpamRequest<'_>) -> Result<Option<AddResult>> {

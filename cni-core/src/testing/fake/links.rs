@@ -171,8 +171,13 @@ impl State {
             }
             device.link.alias = (!alias.is_empty()).then(|| alias.clone());
         }
-        if let Some(master) = master {
-            self.set_master(ns, name, master)?;
+        if let Some(master) = master
+            && self.namespace(ns)?.device_mut(name)?.link.master != master
+        {
+            self.release(ns, name)?;
+            if let Some(master) = master {
+                self.enslave(ns, name, master)?;
+            }
         }
         let device = self.namespace(ns)?.device_mut(name)?;
         if let Some(promiscuous) = set.promiscuous {
@@ -197,14 +202,6 @@ impl State {
             namespace.set_interface_sysctl("ipv6", name, "addr_gen_mode", value);
         }
         Ok(())
-    }
-
-    fn set_master(&mut self, ns: NsId, name: &str, master: Option<u32>) -> Outcome {
-        if self.namespace(ns)?.device_mut(name)?.link.master == master {
-            return Ok(());
-        }
-        self.release(ns, name)?;
-        master.map_or(Ok(()), |master| self.enslave(ns, name, master))
     }
 
     fn set_up(&mut self, ns: NsId, name: &str, up: bool) -> Outcome {

@@ -48,10 +48,12 @@ impl Namespace {
             other.destination == route.destination
                 && other.metric == route.metric
                 && other.table == route.table
+                && (!new.beside_others || same_next_hop(other, &route))
         });
         if taken {
             return refuse(EEXIST);
         }
+        route.beside_others = false;
         self.routes.push(route);
         Ok(())
     }
@@ -215,4 +217,9 @@ impl Namespace {
             .iter()
             .any(|held| held.address.address.ip() == ip)
     }
+}
+
+/// `fib_find_info` and `rt6_duplicate_nexthop`, as far as routes are modelled: such a route is there already.
+fn same_next_hop(other: &Route, route: &Route) -> bool {
+    other.gateway == route.gateway && other.link == route.link && other.scope == route.scope
 }

@@ -214,6 +214,13 @@ fn routes_print() {
         text(NetlinkChange::RouteAdd(six)),
         "ip -6 route add default via fd00::1 dev eth0"
     );
+    let mut second = Route::new("0.0.0.0/0".parse().unwrap(), "eth0");
+    second.gateway = Some("10.0.0.9".parse().unwrap());
+    second.beside_others = true;
+    assert_eq!(
+        text(NetlinkChange::RouteAdd(second)),
+        "ip route prepend default via 10.0.0.9 dev eth0"
+    );
     let mut mixed = Route::new("10.1.0.0/16".parse().unwrap(), "eth0");
     mixed.gateway = Some("fd00::1".parse().unwrap());
     assert_eq!(

@@ -2,6 +2,7 @@
 
 use std::os::fd::AsRawFd;
 
+use rtnetlink::packet_core::NLM_F_CREATE;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::LinkAttribute;
 
@@ -88,8 +89,11 @@ impl State {
             }
             NetlinkChange::RouteAdd(route) => {
                 let index = self.optional_index(route.link.as_deref())?;
-                let message = encode_route::route(route, index);
-                self.create(RouteNetlinkMessage::NewRoute(message))
+                let message = RouteNetlinkMessage::NewRoute(encode_route::route(route, index));
+                match route.beside_others {
+                    true => self.connection.change(message, NLM_F_CREATE),
+                    false => self.create(message),
+                }
             }
             NetlinkChange::RouteDel(route) => {
                 let index = self.optional_index(route.link.as_deref())?;

@@ -166,6 +166,12 @@ pub(super) fn routes(payload: &[u8], family: u8) -> Vec<(Option<u32>, Route)> {
     route_of(payload, family).unwrap_or_default()
 }
 
+/// Whether a route delivers to its own namespace (`RTN_LOCAL`).
+pub(super) fn is_local_route(payload: &[u8]) -> bool {
+    const LOCAL: u8 = 2;
+    u8_at(payload, 7) == Some(LOCAL)
+}
+
 fn route_of(payload: &[u8], family: u8) -> Option<Vec<(Option<u32>, Route)>> {
     const UNICAST: u8 = 1;
     const LOCAL_TABLE: u32 = 255;

@@ -56,6 +56,17 @@ pub(super) fn route_dump(family: AddressFamily, index: Option<u32>) -> RouteMess
     message
 }
 
+/// The route that packets to an address take.
+pub(super) fn route_get(address: IpAddr) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    let host = IpNetwork::from(address);
+    message.header.address_family = family(host);
+    message.header.destination_prefix_length = host.prefix();
+    let destination = RouteAttribute::Destination(RouteAddress::from(address));
+    message.attributes.push(destination);
+    message
+}
+
 /// What identifies a route: also enough to delete it.
 pub(super) fn route_key(route: &Route, index: Option<u32>) -> RouteMessage {
     const UNSPECIFIED_TABLE: u8 = 0;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,10 @@ struct State {
 /// How long an index stands for a name without being looked up again. Another process may delete or rename a link at
 /// any time, so that this is no promise, only short enough for a plugin run and too short for a daemon to go stale.
 const INDEX_LIFETIME: Duration = Duration::from_secs(1);
+
+/// What looking up a route fails with where there is none: ENETUNREACH, EHOSTUNREACH, and for routes that say so EACCES
+/// and EINVAL (`blackhole`).
+const NO_ROUTE: [i32; 4] = [101, 113, 13, 22];
 
 impl KernelNetlink {
     /// Opens a socket in the calling thread's network namespace.
@@ -102,6 +107,13 @@ impl Netlink for KernelNetlink {
         state
             .vlans(link)
             .named(|| format!("bridge vlan show dev {link}"))
+    }
+
+    async fn is_local(&self, address: IpAddr) -> Result<bool, NetlinkError> {
+        let mut state = self.state();
+        state
+            .is_local(address)
+            .named(|| format!("ip route get {address}"))
     }
 
     /// One message at a time: pipelining saves one system call (about 0.5 us) of a change that takes the kernel 20 to
@@ -246,6 +258,19 @@ impl State {
             })?);
         }
         Ok(all)
+    }
+
+    fn is_local(&mut self, address: IpAddr) -> Result<bool, Failure> {
+        let request = RouteNetlinkMessage::GetRoute(encode_route::route_get(address));
+        let mut local = false;
+        let outcome = self.connection.get(request, &mut |(_, payload)| {
+            local = decode::is_local_route(payload);
+        });
+        match outcome {
+            Ok(()) => Ok(local),
+            Err(failure) if NO_ROUTE.contains(&failure.errno) => Ok(false),
+            Err(failure) => Err(failure),
+        }
     }
 
     fn neighbours(&mut self, link: Option<&str>) -> Result<Vec<Neighbour>, Failure> {

@@ -6,62 +6,36 @@
 //!
 //! ```text
 //! 0    header, 128 bytes (see `Header`)
-//! 128  owners: slots of 24 bytes, tag (64 bits, the two lowest say empty, IPv4, IPv6, removed) and address (128 bits)
+//! 128  owners: slots of 24 bytes, tag (64 bits, the two lowest say empty, IPv4 or IPv6) and address (128 bits)
 //!      blocks: slots of 80 bytes, key (128 bits: family and address / 512) and one bit for each of 512 addresses
 //! ```
 //!
-//! Both tables use linear probing; numbers are little-endian. A removed owner leaves a tombstone; tables that fill up
-//! are rebuilt at twice the size.
+//! Both tables use linear probing; numbers are little-endian. Where an owner is removed, those after it move up, so that
+//! the table's size follows from how many owners there are, not from how many there ever were. Tables that fill up are
+//! rebuilt at twice the size, which also drops the blocks that hold nothing.
+
+mod bytes;
+
+#[cfg(test)]
+mod tests;
 
 use std::fs::File;
 use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::FileExt;
 
+pub(super) use self::bytes::Stamp;
+use self::bytes::{BLOCK, Bytes, HEADER, Header, LARGEST, OWNER, wide, word};
 use crate::ipam::ranges::{address, number};
 
-const MAGIC: u64 = u64::from_le_bytes(*b"cniidx01");
-const HEADER: u64 = 128;
-const OWNER: u64 = 24;
-const BLOCK: u64 = 80;
 /// Addresses in one block, as a power of two.
 const BLOCK_BITS: u32 = 9;
 /// Owner slots read at once.
 const PROBE: u64 = 16;
 const SMALLEST: u32 = 6;
-const LARGEST: u32 = 30;
 
 const EMPTY: u64 = 0;
 const V4: u64 = 1;
 const V6: u64 = 2;
-const REMOVED: u64 = 3;
-
-/// Where the bytes are.
-#[derive(Debug)]
-enum Bytes {
-    Memory(Vec<u8>),
-    File(File),
-}
-
-/// What identifies the state of the directory that an image describes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Stamp {
-    /// Device and inode.
-    pub(super) place: [u64; 2],
-    /// Time of the last change of its entries, seconds and nanoseconds, and of its inode.
-    pub(super) times: [i64; 4],
-    /// The boot: what was written before a power failure is not trusted.
-    pub(super) boot: u128,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Header {
-    owner_bits: u32,
-    block_bits: u32,
-    /// Slots that are not empty, tombstones included.
-    owners: u64,
-    blocks: u64,
-}
 
 /// The two tables.
 #[derive(Debug)]
@@ -89,23 +63,28 @@ impl Image {
 
     /// The image in a file, if it describes the directory in the state `stamp`.
     pub(super) fn open(file: File, stamp: &Stamp) -> Option<Self> {
-        let mut bytes = [0; HEADER as usize];
-        file.read_exact_at(&mut bytes, 0).ok()?;
-        let (header, stored) = Header::decode(&bytes)?;
-        let whole = file.metadata().ok()?.len() == header.size();
-        (stored == *stamp && whole).then_some(Self {
-            bytes: Bytes::File(file),
-            header,
-        })
+        let length = file.metadata().ok()?.len();
+        let bytes = Bytes::File(file);
+        let mut start = [0; HEADER as usize];
+        bytes.read(0, &mut start).ok()?;
+        let (header, stored) = Header::decode(&start)?;
+        (stored == *stamp && length == header.size()).then_some(Self { bytes, header })
     }
 
     /// Writes an image that is in memory to an empty file, and goes on there. The file describes nothing until
     /// [`Image::seal`].
     pub(super) fn move_to(&mut self, file: File) -> io::Result<()> {
-        if let Bytes::Memory(bytes) = &self.bytes {
-            file.write_all_at(bytes, 0)?;
-            self.bytes = Bytes::File(file);
+        if let Bytes::Memory(memory) = &self.bytes {
+            let mut bytes = Bytes::File(file);
+            bytes.write(0, memory)?;
+            self.bytes = bytes;
         }
+        Ok(())
+    }
+
+    /// Reads an image that is in a file, and goes on in memory.
+    pub(super) fn move_to_memory(&mut self) -> io::Result<()> {
+        self.bytes = Bytes::Memory(self.bytes.whole(self.header.size())?);
         Ok(())
     }
 
@@ -131,10 +110,9 @@ impl Image {
     /// Notes that `ip` is free.
     pub(super) fn remove(&mut self, tag: u64, ip: IpAddr) -> io::Result<()> {
         let wanted = (tag & !3 | family(ip), number(ip));
-        let found = self.probe(tag, |_, owner| owner == wanted)?;
-        if let Some(slot) = found {
-            self.bytes
-                .write(self.header.owner_at(slot), &REMOVED.to_le_bytes())?;
+        if let Some(slot) = self.probe(tag, |_, owner| owner == wanted)? {
+            self.close_gap(slot)?;
+            self.header.owners = self.header.owners.saturating_sub(1);
         }
         self.mark(ip, false)
     }
@@ -192,22 +170,55 @@ impl Image {
         if (self.header.owners + 1) * 4 > self.header.owner_slots() * 3 {
             self.grow()?;
         }
-        let free = self.probe(tag, |_, (found, _)| found & 3 == REMOVED)?;
-        let slot = match free {
-            Some(slot) => slot,
-            None => {
-                self.header.owners += 1;
-                self.first_empty(tag)?
+        let slot = self.first_empty(tag)?;
+        self.header.owners += 1;
+        self.write_owner(slot, (tag & !3 | family(ip), number(ip)))
+    }
+
+    /// Empties a slot. An owner behind it that lies further from its own place than the gap does would not be found
+    /// any more: it moves into the gap, which leaves another one.
+    fn close_gap(&mut self, emptied: u64) -> io::Result<()> {
+        let mask = self.header.owner_slots() - 1;
+        let mut gap = emptied;
+        for step in 1..=mask {
+            let slot = (emptied + step) & mask;
+            let owner = self.owner_slot(slot)?;
+            if owner.0 & 3 == EMPTY {
+                break;
             }
-        };
-        let mut bytes = Vec::with_capacity(OWNER as usize);
-        bytes.extend_from_slice(&(tag & !3 | family(ip)).to_le_bytes());
-        bytes.extend_from_slice(&number(ip).to_le_bytes());
+            let from_place = slot.wrapping_sub(self.place(owner.0)) & mask;
+            if from_place >= slot.wrapping_sub(gap) & mask {
+                self.write_owner(gap, owner)?;
+                gap = slot;
+            }
+        }
+        self.write_owner(gap, (EMPTY, 0))
+    }
+
+    /// The slot at which an owner's probe chain begins. The two lowest bits of a tag are not part of it.
+    fn place(&self, tag: u64) -> u64 {
+        (tag >> 2) & (self.header.owner_slots() - 1)
+    }
+
+    fn owner_slot(&self, slot: u64) -> io::Result<(u64, u128)> {
+        let mut bytes = [0; OWNER as usize];
+        self.bytes.read(self.header.owner_at(slot), &mut bytes)?;
+        Ok((word(&bytes, 0), wide(&bytes, 8)))
+    }
+
+    fn write_owner(&mut self, slot: u64, (tag, ip): (u64, u128)) -> io::Result<()> {
+        let mut bytes = [0; OWNER as usize];
+        let (tag, ip) = (tag.to_le_bytes(), ip.to_le_bytes());
+        let parts = tag.iter().chain(&ip);
+        bytes
+            .iter_mut()
+            .zip(parts)
+            .for_each(|(to, from)| *to = *from);
         self.bytes.write(self.header.owner_at(slot), &bytes)
     }
 
     fn first_empty(&self, tag: u64) -> io::Result<u64> {
-        let mut last = tag & (self.header.owner_slots() - 1);
+        let mut last = self.place(tag);
         let mut seen = false;
         self.probe(tag, |slot, _| {
             seen = true;
@@ -225,7 +236,7 @@ impl Image {
         mut visit: impl FnMut(u64, (u64, u128)) -> bool,
     ) -> io::Result<Option<u64>> {
         let slots = self.header.owner_slots();
-        let mut slot = tag & (slots - 1);
+        let mut slot = self.place(tag);
         let mut buffer = [0; (PROBE * OWNER) as usize];
         let mut left = slots;
         while left > 0 {
@@ -305,36 +316,43 @@ impl Image {
 
     /// Rebuilds both tables in memory with room to spare; the caller moves them into a file.
     fn grow(&mut self) -> io::Result<()> {
-        let bits = |used: u64| {
+        // One read of the whole instead of one for each slot.
+        let old = Self {
+            bytes: Bytes::Memory(self.bytes.whole(self.header.size())?),
+            header: self.header,
+        };
+        let (mut owners, mut blocks) = (Vec::new(), Vec::new());
+        for slot in 0..old.header.owner_slots() {
+            let (tag, ip) = old.owner_slot(slot)?;
+            if tag & 3 != EMPTY {
+                owners.push((tag, ip));
+            }
+        }
+        for slot in 0..old.header.block_slots() {
+            let (key, bits) = old.block_slot(slot)?;
+            if key != 0 && bits.iter().any(|byte| *byte != 0) {
+                blocks.push((key, bits));
+            }
+        }
+        let bits = |used: usize| {
             (used * 2)
-                .max(1)
                 .next_power_of_two()
                 .trailing_zeros()
                 .max(SMALLEST)
         };
-        let (owner_bits, block_bits) = (bits(self.header.owners), bits(self.header.blocks));
+        let (owner_bits, block_bits) = (bits(owners.len()), bits(blocks.len()));
         if owner_bits > LARGEST || block_bits > LARGEST {
             return Err(io::Error::other(
                 "the index of the address store has grown too large",
             ));
         }
         let mut grown = Self::sized(owner_bits, block_bits);
-        for slot in 0..self.header.owner_slots() {
-            let mut bytes = [0; OWNER as usize];
-            self.bytes.read(self.header.owner_at(slot), &mut bytes)?;
-            let tag = word(&bytes, 0);
-            if matches!(tag & 3, V4 | V6) {
-                grown.insert_owner(tag, address(tag & 3 == V4, wide(&bytes, 8)))?;
-            }
+        for (tag, ip) in owners {
+            grown.insert_owner(tag, address(tag & 3 == V4, ip))?;
         }
-        for slot in 0..self.header.block_slots() {
-            let (key, bits) = self.block_slot(slot)?;
-            if key == 0 || bits.iter().all(|byte| *byte == 0) {
-                continue;
-            }
-            if let Block::Empty(slot) =
-                grown.block(key & BLOCK_V4 != 0, key & !(BLOCK_V4 | BLOCK_V6))?
-            {
+        for (key, bits) in blocks {
+            let n = key & !(BLOCK_V4 | BLOCK_V6);
+            if let Block::Empty(slot) = grown.block(key & BLOCK_V4 != 0, n)? {
                 let at = grown.header.block_at(slot);
                 grown.bytes.write(at, &key.to_le_bytes())?;
                 grown.bytes.write(at + 16, &bits)?;
@@ -360,99 +378,6 @@ impl Block {
     }
 }
 
-impl Bytes {
-    fn read(&self, at: u64, into: &mut [u8]) -> io::Result<()> {
-        match self {
-            Self::File(file) => file.read_exact_at(into, at),
-            Self::Memory(bytes) => {
-                let from = usize::try_from(at)
-                    .ok()
-                    .and_then(|at| bytes.get(at..at.checked_add(into.len())?))
-                    .ok_or(io::ErrorKind::UnexpectedEof)?;
-                into.copy_from_slice(from);
-                Ok(())
-            }
-        }
-    }
-
-    fn write(&mut self, at: u64, from: &[u8]) -> io::Result<()> {
-        match self {
-            Self::File(file) => file.write_all_at(from, at),
-            Self::Memory(bytes) => {
-                let into = usize::try_from(at)
-                    .ok()
-                    .and_then(|at| bytes.get_mut(at..at.checked_add(from.len())?))
-                    .ok_or(io::ErrorKind::UnexpectedEof)?;
-                into.copy_from_slice(from);
-                Ok(())
-            }
-        }
-    }
-}
-
-impl Header {
-    fn owner_slots(&self) -> u64 {
-        1 << self.owner_bits
-    }
-
-    fn block_slots(&self) -> u64 {
-        1 << self.block_bits
-    }
-
-    fn owner_at(&self, slot: u64) -> u64 {
-        HEADER + slot * OWNER
-    }
-
-    fn block_at(&self, slot: u64) -> u64 {
-        self.owner_at(self.owner_slots()) + slot * BLOCK
-    }
-
-    fn size(&self) -> u64 {
-        self.block_at(self.block_slots())
-    }
-
-    fn encode(&self, stamp: &Stamp) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(HEADER as usize);
-        let numbers = [
-            MAGIC,
-            u64::from(self.owner_bits) << 32 | u64::from(self.block_bits),
-            self.owners,
-            self.blocks,
-        ];
-        let all = numbers
-            .iter()
-            .copied()
-            .chain(stamp.place)
-            .chain(stamp.times.map(|t| t as u64));
-        for number in all {
-            bytes.extend_from_slice(&number.to_le_bytes());
-        }
-        bytes.extend_from_slice(&stamp.boot.to_le_bytes());
-        bytes.extend_from_slice(&checksum(&bytes).to_le_bytes());
-        bytes.resize(HEADER as usize, 0);
-        bytes
-    }
-
-    fn decode(bytes: &[u8]) -> Option<(Self, Stamp)> {
-        if word(bytes, 0) != MAGIC || word(bytes, 96) != checksum(bytes.get(..96)?) {
-            return None;
-        }
-        let sizes = word(bytes, 8);
-        let header = Self {
-            owner_bits: (sizes >> 32) as u32,
-            block_bits: sizes as u32,
-            owners: word(bytes, 16),
-            blocks: word(bytes, 24),
-        };
-        let stamp = Stamp {
-            place: [32, 40].map(|at| word(bytes, at)),
-            times: [48, 56, 64, 72].map(|at| word(bytes, at) as i64),
-            boot: wide(bytes, 80),
-        };
-        (header.owner_bits <= LARGEST && header.block_bits <= LARGEST).then_some((header, stamp))
-    }
-}
-
 const BLOCK_V4: u128 = 1 << 126;
 const BLOCK_V6: u128 = 1 << 127;
 
@@ -474,23 +399,4 @@ fn set(bits: &mut [u8; 64], n: u128, to: bool) {
         let mask = 1 << (n & 7);
         *byte = if to { *byte | mask } else { *byte & !mask };
     }
-}
-
-fn word(bytes: &[u8], at: usize) -> u64 {
-    let mut word = [0; 8];
-    word.iter_mut()
-        .zip(bytes.iter().skip(at))
-        .for_each(|(to, from)| *to = *from);
-    u64::from_le_bytes(word)
-}
-
-fn wide(bytes: &[u8], at: usize) -> u128 {
-    u128::from(word(bytes, at)) | u128::from(word(bytes, at + 8)) << 64
-}
-
-/// FNV-1a of 64 bits: enough to tell a header that was half written.
-fn checksum(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
-        (sum ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
 }

@@ -1,0 +1,43 @@
+//! The kernel implementations of `host`, on the kernel, in namespaces of their own.
+
+// Without libtest no function is a `#[test]`, by which clippy would know that these are tests.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod links;
+mod routes;
+mod sandbox;
+mod support;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // A child that a test starts to hold a lock.
+    if let Ok(mode) = std::env::var(sandbox::HOLD) {
+        sandbox::Holder::hold(&mode);
+        return ExitCode::SUCCESS;
+    }
+    cni_testkit::run(&cni_testkit::tests![
+        links::a_veth_is_made_with_its_peer_in_another_namespace,
+        links::names_that_no_link_can_have_are_refused_before_the_kernel_cuts_them,
+        links::a_link_keeps_what_it_is_set_to,
+        links::a_new_bridge_and_veth_can_be_without_link_local_addresses,
+        links::ports_become_hairpins_and_isolated,
+        links::vlans_work_or_are_refused_clearly,
+        links::a_group_is_deleted_at_once,
+        links::a_dump_of_hundreds_of_links_is_whole,
+        links::an_index_is_looked_up_again_when_the_link_was_replaced,
+        routes::addresses_and_routes_come_back_as_they_were_made,
+        routes::refusals_bear_errno_command_and_the_kernels_sentence,
+        routes::neighbours_and_forwarding_entries_are_read,
+        sandbox::parameters_are_those_of_the_sandbox,
+        sandbox::what_is_no_namespace_is_refused_by_path,
+        sandbox::a_sandbox_stays_with_its_namespace_when_the_path_changes,
+        sandbox::a_veth_into_a_namespace_that_is_gone_is_refused_by_path,
+        sandbox::the_lock_holds_between_processes,
+    ])
+}
