@@ -1,6 +1,8 @@
 //! The contracts of the traits, on the doubles of `testing` and on `host-local`. `tests/kernel` runs them on the
 //! kernel.
 #![cfg(feature = "testing")]
+// Helpers are no `#[test]`s, by which clippy would know that they are tests'.
+#![allow(clippy::unwrap_used)]
 
 use cni_core::ipam::HostLocal;
 use cni_core::spec::NetworkConfig;

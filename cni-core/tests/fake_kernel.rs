@@ -1,6 +1,8 @@
 //! The fake kernel does what the kernel does, errno by errno.
 
 #![cfg(feature = "testing")]
+// Helpers are no `#[test]`s, by which clippy would know that they are tests'.
+#![allow(clippy::unwrap_used)]
 
 use cni_core::host::netlink::{
     Address, LinkSettings, MacAddr, NetlinkChange, NewLink, NewLinkKind, OperState, PortSettings,

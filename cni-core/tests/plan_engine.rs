@@ -1,6 +1,8 @@
 //! The plan engine on the fake kernel: declare, diff, apply, unwind.
 
 #![cfg(feature = "testing")]
+// Helpers are no `#[test]`s, by which clippy would know that they are tests'.
+#![allow(clippy::unwrap_used)]
 
 use std::net::Ipv4Addr;
 
