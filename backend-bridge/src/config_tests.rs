@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 fn config(body: &str) -> NetworkConfig {
@@ -93,4 +95,92 @@ fn trunk_ranges_are_merged_in_order() {
     let config =
         parsed(r#","vlanTrunk":[{"id":9},{"minID":3,"maxID":5},{"minID":4,"maxID":8},{}]"#);
     assert_eq!(config.trunk, [VlanRange { first: 3, last: 9 }]);
+}
+
+/// The keys that this backend reads.
+const KEYS: [&str; 19] = [
+    "bridge",
+    "isGateway",
+    "isDefaultGateway",
+    "forceAddress",
+    "ipMasq",
+    "ipMasqBackend",
+    "mtu",
+    "hairpinMode",
+    "promiscMode",
+    "vlan",
+    "vlanTrunk",
+    "preserveDefaultVlan",
+    "macspoofchk",
+    "enabledad",
+    "disableContainerInterface",
+    "portIsolation",
+    "args",
+    "runtimeConfig",
+    "dns",
+];
+
+/// Any JSON value of a little depth.
+fn json() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof![
+        Just("null".to_owned()),
+        any::<bool>().prop_map(|value| value.to_string()),
+        any::<i64>().prop_map(|value| value.to_string()),
+        (-9i64..5000).prop_map(|value| value.to_string()),
+        any::<f32>()
+            .prop_filter("JSON has no such number", |value| value.is_finite())
+            .prop_map(|value| format!("{value:?}")),
+        "[ -!#-\\[\\]-~é☃]{0,20}".prop_map(|text| format!("\"{text}\"")),
+    ];
+    let names = prop_oneof!["[a-z]{1,6}", "minID|maxID|id|mac|cni|nameservers"];
+    leaf.prop_recursive(3, 16, 4, move |inner| {
+        let list = prop::collection::vec(inner.clone(), 0..4);
+        let map = prop::collection::btree_map(names.clone(), inner, 0..4);
+        prop_oneof![
+            list.prop_map(|items| format!("[{}]", items.join(","))),
+            map.prop_map(|members| {
+                let members = members
+                    .iter()
+                    .map(|(name, value)| format!("\"{name}\":{value}"));
+                format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+            }),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn any_value_of_one_key_is_taken_or_refused_by_the_keys_name(
+        key in prop::sample::select(&KEYS[..]),
+        value in json(),
+    ) {
+        let text = format!(
+            r#"{{"cniVersion":"1.1.0","name":"n","type":"bridge","{key}":{value}}}"#
+        );
+        // What the wire format itself refuses never gets here.
+        if let Ok(config) = NetworkConfig::parse(text.as_bytes())
+            && let Err(error) = BridgeConfig::parse(&config, None)
+        {
+            prop_assert!(error.chain().contains(key), "{}: {}", text, error.chain());
+        }
+    }
+
+    #[test]
+    fn any_object_is_taken_or_refused(
+        members in prop::collection::btree_map(prop::sample::select(&KEYS[..]), json(), 0..8),
+    ) {
+        let more: String = members
+            .iter()
+            .map(|(key, value)| format!(",\"{key}\":{value}"))
+            .collect();
+        let text = format!(r#"{{"cniVersion":"1.1.0","name":"n","type":"bridge"{more}}}"#);
+        if let Ok(config) = NetworkConfig::parse(text.as_bytes())
+            && let Ok(parsed) = BridgeConfig::parse(&config, None)
+        {
+            prop_assert!(!(parsed.hairpin && parsed.promiscuous));
+            prop_assert!(parsed.is_gateway || !parsed.is_default_gateway);
+            prop_assert!(parsed.vlan.is_none_or(|vlan| (1..=4094).contains(&vlan)));
+            prop_assert!(parsed.trunk.iter().all(|range| range.first <= range.last));
+        }
+    }
 }

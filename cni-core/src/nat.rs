@@ -263,4 +263,58 @@ mod tests {
             .collect();
         assert_eq!(returns, ["10.1.0.0/24", "224.0.0.0/4", "ff00::/8"]);
     }
+
+    #[test]
+    fn a_chain_is_of_a_prefix_whichever_address_names_it() {
+        let network = "n".parse().unwrap();
+        let name = |address: &str| chain_name(&network, address.parse().unwrap());
+        assert_eq!(name("10.1.0.2/24"), name("10.1.0.200/24"));
+        assert_ne!(name("10.1.0.2/24"), name("10.1.1.2/24"));
+        assert_ne!(name("10.1.0.2/24"), name("10.1.0.2/25"));
+        assert_ne!(name("10.1.0.2/24"), name("fd00::2/24"));
+    }
+
+    #[test]
+    fn a_chains_name_is_short_enough_for_nftables_however_long_the_networks_is() {
+        let network: NetworkName = "n".repeat(200).parse().unwrap();
+        let chain = chain_name(&network, "10.1.0.2/24".parse().unwrap());
+        // NFT_CHAIN_MAXNAMELEN with the final zero, `include/uapi/linux/netfilter/nf_tables.h`.
+        assert!(chain.len() < 256, "{chain}");
+        assert!(chain_is_of(&chain, &network) && is_network_chain(&chain));
+    }
+
+    #[test]
+    fn chains_of_others_are_of_no_network() {
+        let network = "n".parse().unwrap();
+        for chain in [
+            "postrouting",
+            "net-n-",
+            "net-n-short",
+            "net-n-yipg2smz9",
+            "net-n-yipg2sm!",
+        ] {
+            assert!(!chain_is_of(chain, &network), "{chain}");
+        }
+    }
+
+    #[test]
+    fn a_table_has_one_chain_for_each_prefix_and_both_maps() {
+        let addresses = ["10.1.0.2/24", "10.1.0.3/24", "fd00::2/64"];
+        let addresses: Vec<IpNetwork> = addresses.map(|a| a.parse().unwrap()).into();
+        let spec = table_spec(&"n".parse().unwrap(), &addresses);
+        let hooked = spec.chains.iter().filter(|chain| chain.hook.is_some());
+        assert_eq!((spec.chains.len(), hooked.count()), (3, 1));
+        let maps: Vec<&str> = spec.sets.iter().map(|set| set.name.as_str()).collect();
+        assert_eq!(maps, [PODS4, PODS6]);
+    }
+
+    #[test]
+    fn the_table_is_shared_and_the_elements_are_the_attachments_own() {
+        let mut desired = Desired::new();
+        let addresses = ["10.1.0.2/24", "fd00::2/64"].map(|a| a.parse().unwrap());
+        declare(&mut desired, &attachment("n"), &addresses);
+        let owners: Vec<_> = desired.items.iter().map(|item| item.owner).collect();
+        use crate::plan::Owner::{Attachment, Shared};
+        assert_eq!(owners, [Shared, Attachment, Attachment]);
+    }
 }

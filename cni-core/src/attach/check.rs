@@ -72,3 +72,103 @@ pub fn of_prev_result(request: &CheckRequest<'_>) -> AddResult {
     });
     ours
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::result::Route;
+    use crate::spec::{Attachment, CniArgs, Interface, IpConfig, NetworkConfig};
+    use crate::testing::FakeKernel;
+
+    fn of(prev: &AddResult) -> AddResult {
+        let config = br#"{"cniVersion":"1.1.0","name":"n","type":"x"}"#;
+        let request = CheckRequest {
+            attachment: &Attachment {
+                network: "n".parse().unwrap(),
+                container: "c".parse().unwrap(),
+                interface: "eth0".parse().unwrap(),
+            },
+            sandbox: &FakeKernel::new().sandbox("/run/netns/c"),
+            config: &NetworkConfig::parse(config).unwrap(),
+            args: &CniArgs::default(),
+            prev_result: prev,
+        };
+        of_prev_result(&request)
+    }
+
+    fn interface(name: &str, sandbox: &str) -> Interface {
+        let mut interface = Interface::new(name);
+        interface.sandbox = sandbox.to_owned();
+        interface
+    }
+
+    fn ip(address: &str, gateway: &str, interface: Option<i64>) -> IpConfig {
+        let mut ip = IpConfig::new(address.parse().unwrap());
+        ip.gateway = Some(gateway.parse().unwrap());
+        ip.interface = interface;
+        ip
+    }
+
+    fn route(to: &str, via: Option<&str>) -> Route {
+        let mut route = Route::new(to.parse().unwrap());
+        route.gw = via.map(|via| via.parse().unwrap());
+        route
+    }
+
+    fn addresses(result: &AddResult) -> Vec<String> {
+        let ips = result.ips.iter();
+        ips.map(|ip| ip.address.to_string()).collect()
+    }
+
+    fn destinations(result: &AddResult) -> Vec<String> {
+        let routes = result.routes.iter();
+        routes.map(|route| route.dst.to_string()).collect()
+    }
+
+    #[test]
+    fn addresses_of_other_interfaces_are_not_ours() {
+        let mut prev = AddResult::default();
+        // The host has a link of the same name.
+        prev.interfaces = vec![
+            interface("eth0", ""),
+            interface("eth0", "/run/netns/c"),
+            interface("tun0", "/run/netns/c"),
+        ];
+        prev.ips = vec![
+            ip("10.0.0.1/24", "10.0.0.254", Some(0)),
+            ip("10.1.0.2/24", "10.1.0.1", Some(1)),
+            ip("10.2.0.2/24", "10.2.0.1", Some(2)),
+        ];
+        assert_eq!(addresses(&of(&prev)), ["10.1.0.2/24"]);
+    }
+
+    #[test]
+    fn addresses_without_an_interface_or_with_one_that_is_not_listed_are_ours() {
+        let mut prev = AddResult::default();
+        prev.interfaces = vec![interface("tun0", "/run/netns/c")];
+        prev.ips = vec![
+            ip("10.1.0.2/24", "10.1.0.1", None),
+            ip("10.1.0.3/24", "10.1.0.1", Some(7)),
+            ip("10.1.0.4/24", "10.1.0.1", Some(-1)),
+            ip("10.2.0.2/24", "10.2.0.1", Some(0)),
+        ];
+        let ours = addresses(&of(&prev));
+        assert_eq!(ours, ["10.1.0.2/24", "10.1.0.3/24", "10.1.0.4/24"]);
+    }
+
+    #[test]
+    fn routes_are_ours_by_their_gateway_or_by_their_family() {
+        let mut prev = AddResult::default();
+        prev.interfaces = vec![interface("eth0", "/run/netns/c")];
+        prev.ips = vec![ip("10.1.0.2/24", "10.9.0.1", Some(0))];
+        prev.routes = vec![
+            route("0.0.0.0/0", Some("10.9.0.1")),
+            route("10.5.0.0/16", Some("10.1.0.77")),
+            route("10.6.0.0/16", Some("192.0.2.1")),
+            route("10.7.0.0/16", None),
+            route("fd00::/8", None),
+        ];
+        let ours = destinations(&of(&prev));
+        assert_eq!(ours, ["0.0.0.0/0", "10.5.0.0/16", "10.7.0.0/16"]);
+    }
+}

@@ -192,4 +192,105 @@ mod tests {
             (Some(1400), Some(1360), 7, 100)
         );
     }
+
+    fn sysctls(ips: &[&str], dad: Dad) -> Vec<String> {
+        let mut result = AddResult::default();
+        result.ips = ips
+            .iter()
+            .map(|ip| IpConfig::new(ip.parse().unwrap()))
+            .collect();
+        let mut desired = Desired::new();
+        parameters(&mut desired, "net1", &result, dad);
+        let texts = desired.items.into_iter().map(|item| match item.object {
+            Object::Sysctl { key, value } => {
+                assert_eq!(item.place, Place::Container);
+                let key = key.strip_prefix("net/ipv6/conf/").unwrap();
+                format!("{key}={value}")
+            }
+            other => panic!("{other:?}"),
+        });
+        texts.collect()
+    }
+
+    #[test]
+    fn without_an_ipv6_address_no_parameter_of_ipv6_is_touched() {
+        assert_eq!(sysctls(&["10.1.0.2/24"], Dad::Off), [""; 0]);
+        assert_eq!(sysctls(&[], Dad::On), [""; 0]);
+    }
+
+    #[test]
+    fn with_an_ipv6_address_ipv6_is_enabled_and_detection_is_as_asked() {
+        let common = [
+            "lo/disable_ipv6=0",
+            "net1/disable_ipv6=0",
+            "net1/keep_addr_on_down=1",
+            "net1/ndisc_notify=1",
+        ];
+        let both = ["10.1.0.2/24", "fd00::2/64"];
+        let off = sysctls(&both, Dad::Off);
+        assert_eq!(off, [&common[..], &["net1/accept_dad=0"]].concat());
+        let on = sysctls(&both, Dad::On);
+        let detection = ["net1/enhanced_dad=1", "net1/accept_dad=1"];
+        assert_eq!(on, [&common[..], &detection].concat());
+    }
+
+    #[test]
+    fn detection_is_skipped_for_ipv6_addresses_only_where_it_is_off() {
+        for (dad, skipped) in [(Dad::Off, true), (Dad::On, false)] {
+            let mut result = result(Vec::new());
+            result
+                .ips
+                .push(IpConfig::new("fd00::2/64".parse().unwrap()));
+            let mut desired = Desired::new();
+            addresses(&mut desired, "eth0", &result, dad);
+            let flags: Vec<bool> = desired
+                .items
+                .iter()
+                .map(|item| match &item.object {
+                    Object::Address(address) => address.no_dad,
+                    other => panic!("{other:?}"),
+                })
+                .collect();
+            assert_eq!(flags, [false, skipped]);
+        }
+    }
+
+    fn to(destination: &str, gateway: Option<&str>) -> result::Route {
+        let mut route = result::Route::new(destination.parse().unwrap());
+        route.gw = gateway.map(|gateway| gateway.parse().unwrap());
+        route
+    }
+
+    #[test]
+    fn the_prefix_of_an_address_needs_no_route_unless_it_has_a_gateway_of_its_own() {
+        assert_eq!(declared(vec![to("10.1.0.0/24", None)]), []);
+        let routes = declared(vec![to("10.1.0.0/24", Some("10.1.0.7"))]);
+        assert_eq!(routes[0].gateway, Some("10.1.0.7".parse().unwrap()));
+        let mut elsewhere = to("10.1.0.0/24", None);
+        elsewhere.table = Some(100);
+        assert_eq!(declared(vec![elsewhere]).len(), 1);
+        assert_eq!(declared(vec![to("10.1.0.0/16", None)]).len(), 1);
+    }
+
+    #[test]
+    fn routes_by_several_gateways_are_all_declared_and_none_twice() {
+        let routes = declared(vec![
+            to("0.0.0.0/0", None),
+            to("0.0.0.0/0", Some("10.1.0.1")),
+            to("0.0.0.0/0", Some("10.1.0.9")),
+        ]);
+        let gateways: Vec<String> = routes
+            .iter()
+            .map(|route| route.gateway.unwrap().to_string())
+            .collect();
+        assert_eq!(gateways, ["10.1.0.1", "10.1.0.9"]);
+        assert!(routes.iter().all(|route| route.beside_others));
+    }
+
+    #[test]
+    fn the_metric_that_ipv6_has_by_default_is_the_same_as_none() {
+        let mut explicit = to("fd01::/64", None);
+        explicit.priority = 1024;
+        assert_eq!(declared(vec![to("fd01::/64", None), explicit]).len(), 1);
+    }
 }

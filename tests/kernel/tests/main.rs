@@ -1,9 +1,13 @@
 //! The plugin binaries on the real kernel. See `cni_testkit` for what a test here can rely on.
 
 mod contracts;
+mod crash;
+mod options;
+mod parallel;
 mod plugins;
 mod process;
 mod reach;
+mod random;
 mod refusals;
 mod world;
 
@@ -15,7 +19,11 @@ fn main() -> ExitCode {
     let all = [
         contracts::TESTS,
         process::TESTS,
+        crash::TESTS,
+        options::TESTS,
+        parallel::TESTS,
         reach::TESTS,
+        random::TESTS,
         refusals::TESTS,
     ]
     .concat();

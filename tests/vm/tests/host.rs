@@ -26,8 +26,11 @@ const PLUGINS: [&str; 5] = ["bridge", "host-local", "loopback", "ptp", "static"]
 /// Test programs of other packages that run in the guest, too.
 const PROGRAMS: [&str; 3] = ["kernel_firewall", "kernel_netlink", "kernel"];
 
+/// Programs of the machine that tests in the guest use (Debian: iproute2, nftables, util-linux, dash).
+const TOOLS: [&str; 5] = ["bridge", "ip", "nft", "setpriv", "sh"];
+
 /// Modules by what of the product needs them.
-const MODULES: [&str; 24] = [
+const MODULES: [&str; 26] = [
     "af_packet",
     "bridge",
     "dummy",
@@ -47,10 +50,12 @@ const MODULES: [&str; 24] = [
     "nft_limit",
     "nft_log",
     "nft_masq",
+    "nft_meta_bridge",
     "nft_nat",
     "nft_numgen",
     "nft_redir",
     "nft_reject",
+    "nft_reject_bridge",
     "nft_reject_inet",
 ];
 
@@ -58,10 +63,7 @@ fn the_guests_tests_pass_on_another_kernel() {
     if !cfg!(target_arch = "x86_64") {
         skip("the guest is booted on x86-64 only");
     }
-    let qemu = init::PATH
-        .split(':')
-        .map(|directory| Path::new(directory).join("qemu-system-x86_64"))
-        .find(|path| path.is_file());
+    let qemu = installed("qemu-system-x86_64");
     let qemu = require(qemu, "qemu-system-x86_64 (Debian: qemu-system-x86)");
     let what =
         "a kernel to boot (Debian: linux-image-cloud-amd64; or unpack it into target/vm/kernel)";
@@ -81,6 +83,12 @@ fn the_guests_tests_pass_on_another_kernel() {
         );
     }
     println!("{console}");
+}
+
+fn installed(program: &str) -> Option<PathBuf> {
+    let directories = init::PATH.split(':').map(Path::new);
+    let mut paths = directories.map(|directory| directory.join(program));
+    paths.find(|path| path.is_file())
 }
 
 /// Packs the initramfs; the names of the programs that the guest will run.
@@ -104,6 +112,10 @@ fn pack(path: &Path, kernel: &Kernel) -> io::Result<Vec<String>> {
     for name in PLUGINS {
         let source = workspace_plugin_dir().join(name);
         program(&format!("{}/{name}", init::PLUGINS), &source)?;
+    }
+    for name in TOOLS {
+        let source = require(installed(name), name);
+        program(&format!("/usr/bin/{name}"), &source)?;
     }
     let mut names = vec!["vm".to_owned()];
     program(&format!("{}/vm", init::PROGRAMS), &std::env::current_exe()?)?;
