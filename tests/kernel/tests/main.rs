@@ -3,11 +3,11 @@
 mod contracts;
 mod crash;
 mod drift;
+mod foreign;
 mod interop;
 mod node;
 mod options;
 mod parallel;
-mod foreign;
 mod plugins;
 mod process;
 mod random;
