@@ -160,3 +160,26 @@ pub async fn announce(netlink: &dyn Netlink, link: &Link) -> Result<()> {
     };
     Ok(netlink.apply_one(change).await?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_that_is_unknown_counts_as_up_for_a_bridge_with_carrier_alone() {
+        let bridge = LinkKind::Bridge {
+            vlan_filtering: false,
+        };
+        for (kind, carrier, wanted) in [
+            (bridge.clone(), true, true),
+            (bridge, false, false),
+            // A veth's first change of state is still to come.
+            (LinkKind::Veth, true, false),
+        ] {
+            let mut link = Link::new(1, "a", kind);
+            (link.up, link.carrier) = (true, carrier);
+            link.oper_state = OperState::Unknown;
+            assert_eq!(is_up(&link), wanted, "{link:?}");
+        }
+    }
+}
