@@ -1,5 +1,7 @@
 //! The contract of every backend, on the fake kernel; and that it notices who breaks it.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use async_trait::async_trait;
 use cni_core::backend::{
     AddRequest, Added, CheckRequest, Context, DelRequest, GcRequest, StatusRequest,
