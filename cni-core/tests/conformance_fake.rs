@@ -1,6 +1,16 @@
 //! The contracts of the traits, on the doubles of `testing` and on `host-local`. `tests/kernel` runs them on the
 //! kernel.
+
+// Helper functions of tests are not `#[test]`s, by which clippy knows what may panic.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 #![cfg(feature = "testing")]
+// Helpers of tests are no `#[test]`s, by which clippy would know them.
+#![allow(clippy::unwrap_used)]
 
 use cni_core::ipam::HostLocal;
 use cni_core::spec::NetworkConfig;

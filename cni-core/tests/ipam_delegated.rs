@@ -1,5 +1,11 @@
 //! Delegation to another IPAM plugin: what it gets, and what becomes of what it says.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "the lints except test functions, but not their helpers"
+)]
+
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -1,5 +1,11 @@
 //! `host-local` and the reference plugin on one store: at the same time, in both directions, under load.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "the lints except test functions, but not their helpers"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;

@@ -1,5 +1,11 @@
 //! `host-local` against a model: random allocations, releases and interference.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "the lints except test functions, but not their helpers"
+)]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;

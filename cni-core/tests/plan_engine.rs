@@ -1,6 +1,15 @@
 //! The plan engine on the fake kernel: declare, diff, apply, unwind.
 
+// Helper functions of tests are not `#[test]`s, by which clippy knows what may panic.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 #![cfg(feature = "testing")]
+// Helpers are no `#[test]`s, by which clippy would know that they are tests'.
+#![allow(clippy::unwrap_used)]
 
 use std::net::Ipv4Addr;
 

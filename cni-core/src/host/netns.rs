@@ -1,12 +1,10 @@
 //! Network namespaces: opening one yields handles that stay bound to it; nobody ever "enters" one.
 
 use std::fmt;
-use std::fs::File;
 use std::hash::{Hash, Hasher};
-use std::io;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+#[cfg(feature = "kernel")]
+use std::{fs::File, io, os::fd::OwnedFd, sync::Arc};
 
 use async_trait::async_trait;
 
@@ -27,6 +25,7 @@ pub use kernel::KernelNamespaces;
 #[derive(Clone)]
 pub struct NetnsPath {
     path: PathBuf,
+    #[cfg(feature = "kernel")]
     held: Option<Arc<OwnedFd>>,
 }
 
@@ -35,6 +34,7 @@ impl NetnsPath {
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
+            #[cfg(feature = "kernel")]
             held: None,
         }
     }
@@ -45,6 +45,7 @@ impl NetnsPath {
     }
 
     /// The namespace that this path holds, or else the one that is there now.
+    #[cfg(feature = "kernel")]
     pub(crate) fn descriptor(&self) -> io::Result<Arc<OwnedFd>> {
         match &self.held {
             Some(held) => Ok(Arc::clone(held)),

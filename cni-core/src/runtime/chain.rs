@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::list::{Injected, NetworkList};
 use super::{Runtime, Target, exec};
 use crate::backend::ValidAttachments;
+use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::spec::json::Object;
 use crate::spec::{AddResult, Command, SpecVersion};
@@ -36,7 +37,7 @@ impl Runtime {
             self.cache.write(list, target, &text)?;
             AddResult::parse(&text, list.version)
         });
-        added.map_err(|error| match self.del_chain(list, target, None) {
+        added.map_err(|error| match self.take_back(list, target) {
             Ok(()) => error,
             Err(undo) => Error::new(
                 error.kind(),
@@ -47,6 +48,12 @@ impl Runtime {
                 ),
             ),
         })
+    }
+
+    /// The DEL of an ADD that failed, also when the ADD failed because it was cancelled.
+    fn take_back(&self, list: &NetworkList, target: &Target) -> Result<()> {
+        let runtime = self.clone().cancelled_by(Cancel::new());
+        runtime.del_chain(list, target, None)
     }
 
     fn add_chain(&self, list: &NetworkList, target: &Target) -> Result<String> {

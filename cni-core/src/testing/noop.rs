@@ -19,6 +19,7 @@
 //! | `result` | the result of ADD, printed as it stands; without it, `prevResult`, else an empty result |
 //! | `fail` | by verb: an error object, printed instead, with exit status 1 |
 //! | `print` | by verb: any text, printed instead, with exit status 1 |
+//! | `block` | by verb: path of a FIFO; the call waits until it can be read to its end |
 //! | `stderr` | text for stderr |
 //!
 //! VERSION has no configuration: it is answered with the file `<program>.versions`, else with all versions.
@@ -123,6 +124,9 @@ fn serve() -> io::Result<bool> {
     }
     if let Some(text) = string("stderr") {
         eprintln!("{text}");
+    }
+    if let Some(path) = by_verb("block") {
+        fs::read(serde_json::from_str::<PathBuf>(path.get())?)?;
     }
     if let Some(error) = by_verb("fail") {
         return say(error.get()).map(|()| false);

@@ -1,5 +1,6 @@
-use cni_core::ErrorKind;
 use cni_core::runtime::{NetworkList, Runtime};
+use cni_core::testing::noop;
+use cni_core::{Cancel, ErrorKind};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -12,6 +13,7 @@ pub const TESTS: &[Test] = tests![
     what_is_the_runtimes_own_cannot_be_set_by_a_configuration,
     the_environment_of_a_call_is_that_of_the_specification,
     an_add_that_fails_is_taken_back_and_nothing_is_kept,
+    an_add_that_is_cancelled_is_taken_back,
     an_answer_that_is_no_result_is_taken_back,
     del_runs_in_reverse_order_with_the_kept_result_for_all,
     del_goes_on_past_a_failure_and_reports_all,
@@ -170,6 +172,27 @@ fn an_add_that_fails_is_taken_back_and_nothing_is_kept() {
         ["ADD one", "ADD two", "DEL three", "DEL two", "DEL one"]
     );
     assert!(node.kept().is_empty());
+}
+
+fn an_add_that_is_cancelled_is_taken_back() {
+    let node = Node::new();
+    let fifo = node.dir.path().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let block = format!(r#","block":{{"ADD":"{}"}}"#, fifo.display());
+    let plugins = [node.plugin("one", "", ""), node.plugin("two", "", &block)];
+    let list = node.list("1.0.0", &plugins);
+    let cancel = Cancel::new();
+    let runtime = node.runtime.clone().cancelled_by(cancel.clone());
+    std::thread::scope(|scope| {
+        let adding = scope.spawn(|| runtime.add(&list, &target()));
+        while noop::calls(&node.record()).unwrap_or_default().len() < 2 {
+            std::thread::yield_now();
+        }
+        cancel.cancel();
+        let error = adding.join().unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TryAgain, "{}", error.chain());
+    });
+    assert_eq!(node.order(), ["ADD one", "ADD two", "DEL two", "DEL one"]);
 }
 
 fn an_answer_that_is_no_result_is_taken_back() {

@@ -1,4 +1,5 @@
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use cni_core::ErrorKind;
 use cni_core::backend::ValidAttachments;
@@ -178,7 +179,12 @@ fn validation_finds_missing_plugins_and_versions() {
         text.contains("two") && text.contains("0.3.1, 0.4.0"),
         "{text}"
     );
-    assert!(node.runtime.validate(&node.plain("0.4.0")).problems.len() == 0);
+    assert!(
+        node.runtime
+            .validate(&node.plain("0.4.0"))
+            .problems
+            .is_empty()
+    );
 }
 
 fn a_plugin_of_0_1_0_is_recognised() {
@@ -187,7 +193,6 @@ fn a_plugin_of_0_1_0_is_recognised() {
     let script =
         "#!/bin/sh\necho '{\"code\":100,\"msg\":\"unknown CNI_COMMAND: VERSION\"}'; exit 1\n";
     fs::write(&old, script).unwrap();
-    use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(&old, fs::Permissions::from_mode(0o755)).unwrap();
     assert_eq!(node.runtime.version("old").unwrap().supported, ["0.1.0"]);
 }

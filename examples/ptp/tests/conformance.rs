@@ -1,6 +1,12 @@
 //! The contract of every backend, on the fake kernel; and that it notices who breaks it.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
+// Helper functions of tests are not `#[test]`s, by which clippy knows what may panic.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 use async_trait::async_trait;
 use cni_core::backend::{
@@ -63,10 +69,14 @@ impl NetworkBackend for Mistaken {
             AddReplacesAFinishedAttachment if !cx.dry_run => {
                 Ptp.del(cx, &del_of(request)).await?;
             }
-            AddRefusesWhileAddressesAreHeld => {
-                if !cx.ipam.held(&ipam).await?.unwrap_or_default().is_empty() {
-                    return Err(Error::new(ErrorKind::Internal, "addresses are held"));
-                }
+            AddRefusesWhileAddressesAreHeld
+                if cx
+                    .ipam
+                    .held(&ipam)
+                    .await?
+                    .is_some_and(|held| !held.is_empty()) =>
+            {
+                return Err(Error::new(ErrorKind::Internal, "addresses are held"));
             }
             _ => {}
         }

@@ -24,6 +24,7 @@
 
 mod binaries;
 mod capture;
+mod counters;
 mod echo;
 mod namespaces;
 mod netlink;
@@ -35,10 +36,11 @@ mod snapshot;
 
 pub use binaries::{reference_plugin, workspace_plugin, workspace_plugin_dir};
 pub use capture::{Capture, Frame, NeighbourNews};
+pub use counters::counted;
 pub use echo::{TcpEcho, UdpEcho};
 pub use namespaces::{Refused, enter};
 pub use ping::{Ping, ping};
-pub use plugin::{Chain, Failure, Invocation, Outcome};
+pub use plugin::{Chain, Failure, Invocation, Outcome, Running};
 pub use pod::Pod;
 pub use runner::{Test, require, run, run_with_plugins, skip};
 pub use snapshot::{Snapshot, sysctl};

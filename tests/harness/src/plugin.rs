@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
@@ -16,6 +16,13 @@ pub struct Invocation {
     program: PathBuf,
     environment: Vec<(OsString, OsString)>,
     stdin: Vec<u8>,
+}
+
+/// A run under way.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    what: String,
 }
 
 /// What a plugin's run came to.
@@ -107,6 +114,14 @@ impl Invocation {
     /// # Panics
     /// When the program cannot be started.
     pub fn run(&self) -> Outcome {
+        self.start().finish()
+    }
+
+    /// Starts it, and hands it its stdin.
+    ///
+    /// # Panics
+    /// As [`Invocation::run`].
+    pub fn start(&self) -> Running {
         let mut child = Command::new(&self.program)
             .env_clear()
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
@@ -119,10 +134,36 @@ impl Invocation {
         // A plugin may judge its environment and end without reading.
         let _ = stdin.write_all(&self.stdin);
         drop(stdin);
-        let output = child.wait_with_output().expect("the plugin's end");
+        Running {
+            child,
+            what: self.to_string(),
+        }
+    }
+}
+
+impl Running {
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Kills it with SIGKILL, unless it has ended already.
+    ///
+    /// # Panics
+    /// When the kernel refuses.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("killing the plugin");
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// When its output cannot be read.
+    pub fn finish(self) -> Outcome {
+        let output = self.child.wait_with_output().expect("the plugin's end");
         Outcome {
             output,
-            what: self.to_string(),
+            what: self.what,
         }
     }
 }

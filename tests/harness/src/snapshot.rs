@@ -239,6 +239,10 @@ fn neighbours(links: &Links, lines: &mut BTreeSet<String>) {
             let link = links.get(&u32_at(message, 20)).cloned().unwrap_or_default();
             // NDA_CACHEINFO and NDA_PROBES change; NDA_MASTER is an index.
             let rest = render(&message[26..28], &message[28..], &[3, 4, 9]);
+            // The groups that a device listens to (`NTF_SELF`): the kernel joins and leaves them in the background.
+            if rest.starts_with("0200 2=3333") || rest.starts_with("0200 2=01005e") {
+                continue;
+            }
             lines.insert(format!("neighbour family={} {link} {rest}", message[16]));
         }
     }

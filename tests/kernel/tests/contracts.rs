@@ -26,11 +26,14 @@ fn the_kernel_keeps_the_contract_of_parameters() {
 }
 
 /// Runs `body` with the handles of a new namespace.
-pub(crate) fn in_namespace<F: AsyncFnOnce(Host) + Send>(body: F) {
-    Pod::new("contract").run(|| {
-        let host = Host::open_with_firewall(Arc::new(KernelFirewall::new()));
-        wait(body(host.expect("handles of the namespace")));
-    });
+fn in_namespace<F: AsyncFnOnce(Host) + Send>(body: F) {
+    Pod::new("contract").run(|| wait(body(open())));
+}
+
+/// Handles of the thread's namespace.
+pub(crate) fn open() -> Host {
+    let host = Host::open_with_firewall(Arc::new(KernelFirewall::new()));
+    host.expect("handles of the namespace")
 }
 
 /// Runs a future to its end on this thread.

@@ -1,9 +1,16 @@
 //! The plugin binaries on the real kernel. See `cni_testkit` for what a test here can rely on.
 
 mod contracts;
+mod crash;
+mod drift;
 mod foreign;
+mod interop;
+mod node;
+mod options;
+mod parallel;
 mod plugins;
 mod process;
+mod random;
 mod reach;
 mod refusals;
 mod world;
@@ -17,7 +24,14 @@ fn main() -> ExitCode {
         contracts::TESTS,
         foreign::TESTS,
         process::TESTS,
+        crash::TESTS,
+        drift::TESTS,
+        interop::TESTS,
+        node::TESTS,
+        options::TESTS,
+        parallel::TESTS,
         reach::TESTS,
+        random::TESTS,
         refusals::TESTS,
     ]
     .concat();

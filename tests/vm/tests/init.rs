@@ -19,7 +19,7 @@ pub(crate) const MODULES: &str = "/modules";
 pub(crate) const PLUGINS: &str = "/plugins";
 /// Where the programs are that are to be run.
 pub(crate) const PROGRAMS: &str = "/programs";
-/// Begins the line that tells a program's end: its name, then `passed` or `failed`.
+/// Begins the line that tells a program's end: its argument to process 1, then `passed` or `failed`.
 pub(crate) const ENDED: &str = "VM-ENDED:";
 /// Where the guest finds programs, and the machine the same.
 pub(crate) const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
@@ -63,10 +63,11 @@ fn prepare_and_run() -> Result<(), Box<dyn Error>> {
         release.trim(),
         uptime.split(' ').next().unwrap_or("")
     );
-    for path in sorted(PROGRAMS)? {
+    for run in std::env::args().skip(1) {
         let start = Instant::now();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let status = Command::new(&path)
+        let (program, filter) = run.split_once(':').unwrap_or((&run, ""));
+        let status = Command::new(Path::new(PROGRAMS).join(program))
+            .args((!filter.is_empty()).then_some(filter))
             .env_clear()
             .env(GUEST, "1")
             .env("CI", "true")
@@ -76,7 +77,7 @@ fn prepare_and_run() -> Result<(), Box<dyn Error>> {
             .status()?;
         let end = if status.success() { "passed" } else { "failed" };
         println!(
-            "{ENDED} {name} {end} ({:.1} s)",
+            "{ENDED} {run} {end} ({:.1} s)",
             start.elapsed().as_secs_f32()
         );
     }

@@ -6,6 +6,14 @@
 //! ([`init`]) it prepares the system, runs the programs, and powers off. As one of these programs it runs the tests of
 //! [`netlink`] and [`vlan`], each in namespaces of its own as elsewhere.
 
+// Helper functions of tests are not `#[test]`s, by which clippy knows what may panic.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
 mod archive;
 mod host;
 mod init;

@@ -14,7 +14,7 @@ pub struct NetlinkError {
     pub message: Option<String>,
 }
 
-/// A failed [`Netlink::apply`]: which change failed, and how. All changes before it are in force, none after it is.
+/// A failed [`Netlink::apply`](super::Netlink::apply): which change failed, and how. All changes before it are in force, none after it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ApplyError {

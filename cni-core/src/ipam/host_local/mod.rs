@@ -15,6 +15,7 @@ use std::collections::HashSet;
 use std::fs::OpenOptions;
 use std::net::IpAddr;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use ipnetwork::IpNetwork;
@@ -29,6 +30,13 @@ use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::spec::config::{CniArgs, NetworkConfig};
 use crate::spec::{AddResult, Attachment, IpConfig, NetworkName};
+
+/// How long GC, which is given no deadline, waits for the lock. Holders keep it for milliseconds, or for a second where
+/// a large store is walked; one that was stopped must not stop GC for good.
+const GC_WAIT: Duration = Duration::from_secs(30);
+
+/// How long STATUS waits for the lock.
+const STATUS_WAIT: Duration = Duration::from_millis(20);
 
 /// Addresses out of configured ranges, reserved in files on this host, in this process.
 ///
@@ -115,7 +123,8 @@ impl Ipam for HostLocal {
         config: &NetworkConfig,
         valid: &ValidAttachments,
     ) -> Result<()> {
-        gc(&store_of(network, config)?, network, valid)
+        let cancel = Cancel::new().with_deadline(Instant::now() + GC_WAIT);
+        gc(&store_of(network, config)?, network, valid, &cancel)
     }
 
     async fn status(&self, network: &NetworkName, config: &NetworkConfig) -> Result<()> {
@@ -235,8 +244,13 @@ fn release(store: &Store, attachment: &Attachment, cancel: &Cancel) -> Result<()
     Error::join(failures).map_or(Ok(()), Err)
 }
 
-fn gc(store: &Store, network: &NetworkName, valid: &ValidAttachments) -> Result<()> {
-    let Some(mut locked) = store.change(&Cancel::new())? else {
+fn gc(
+    store: &Store,
+    network: &NetworkName,
+    valid: &ValidAttachments,
+    cancel: &Cancel,
+) -> Result<()> {
+    let Some(mut locked) = store.change(cancel)? else {
         return Ok(());
     };
     // An old record names no interface: any valid attachment of its container keeps it.
@@ -262,7 +276,7 @@ fn status(store: &Store, sets: &[RangeSet]) -> Result<()> {
         }
     }
     // Somebody else's lock is not waited for: then the names in the directory are counted.
-    let deadline = std::time::Instant::now() + std::time::Duration::from_millis(20);
+    let deadline = Instant::now() + STATUS_WAIT;
     let mut locked = store
         .read(&Cancel::new().with_deadline(deadline))
         .ok()

@@ -111,3 +111,17 @@ fn a_program_that_cannot_be_started_is_an_error_with_its_path() {
     assert_eq!(error.kind(), ErrorKind::Io);
     assert!(error.chain().contains("/nonexistent/p"));
 }
+
+#[test]
+fn waiting_for_a_program_file_that_is_being_written_can_be_cancelled() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("p");
+    fs::copy("/bin/true", &path).unwrap();
+    let writer = fs::OpenOptions::new().append(true).open(&path).unwrap();
+    let mut invocation = Invocation::new(&path);
+    invocation.cancel = Cancel::new().with_deadline(Instant::now());
+    // Not an error of the file: it is busy, and waited for.
+    let error = invocation.run().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TryAgain, "{}", error.chain());
+    drop(writer);
+}

@@ -13,12 +13,13 @@ use crate::host::netlink::{Address, Route};
 
 use super::state::{Held, Namespace, Outcome, refuse, refuse_saying};
 
+const ENXIO: i32 = 6;
 /// `RTPROT_KERNEL`.
 const PROTOCOL_KERNEL: u8 = 2;
 /// `RT_SCOPE_HOST`.
 const SCOPE_HOST: u8 = 254;
 /// `IPV6_MIN_MTU`.
-const IPV6_MIN_MTU: u32 = 1280;
+pub(super) const IPV6_MIN_MTU: u32 = 1280;
 
 impl Namespace {
     pub(super) fn address_add(&mut self, new: &Address) -> Outcome {
@@ -100,7 +101,10 @@ impl Namespace {
     }
 
     pub(super) fn address_del(&mut self, old: &Address) -> Outcome {
-        self.device_mut(&old.link)?;
+        let device = self.device_mut(&old.link)?;
+        if old.address.is_ipv6() && !device.has_ipv6() {
+            return refuse_saying(ENXIO, "ipv6: IPv6 is disabled on this device");
+        }
         let Some(position) = self
             .addresses
             .iter()
@@ -241,6 +245,10 @@ impl Namespace {
     pub(super) fn mtu_changed(&mut self, link: &str, before: u32, after: u32) {
         if before >= IPV6_MIN_MTU && after < IPV6_MIN_MTU {
             self.drop_ipv6(link);
+            self.forget_ipv6_sysctls(link);
+        }
+        if before < IPV6_MIN_MTU && after >= IPV6_MIN_MTU {
+            self.inherit_sysctls_of("ipv6", link);
         }
     }
 

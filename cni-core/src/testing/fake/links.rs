@@ -29,6 +29,10 @@ impl State {
         if let Some(mac) = new.mac {
             check_mac(mac)?;
         }
+        // `veth_validate` comes before the search for the name; others' MTU is looked at later.
+        if let (NewLinkKind::Veth { .. }, Some(mtu)) = (&new.kind, new.mtu) {
+            check_mtu(&Device::new(Link::new(0, &new.name, LinkKind::Veth)), mtu)?;
+        }
         if self.namespace(ns)?.device(&new.name).is_some() {
             return refuse(EEXIST);
         }
@@ -89,6 +93,8 @@ impl State {
             let index = namespace.next_index();
             let mut end = Device::new(Link::new(index, peer, LinkKind::Veth));
             end.link.mac = Some(mac);
+            // Both ends are asked for with the same MTU.
+            end.link.mtu = device.link.mtu;
             end.mac_set = peer_mac.is_some();
             other = Some(end);
         }
@@ -103,8 +109,8 @@ impl State {
             end.peer = Some((ns, index));
             end.link.peer = Some(index);
             end.link.peer_elsewhere = elsewhere;
-            let link_local = new.ipv6_link_local;
-            self.add_device(peer_ns, end, link_local)?;
+            // The request says nothing of the peer's addresses.
+            self.add_device(peer_ns, end, true)?;
         }
         self.add_device(ns, device, new.ipv6_link_local)
     }
@@ -165,14 +171,12 @@ impl State {
             }
             device.link.alias = (!alias.is_empty()).then(|| alias.clone());
         }
-        match master {
-            None => {}
-            Some(None) => self.release(ns, name)?,
-            Some(Some(master)) => {
-                if self.namespace(ns)?.device_mut(name)?.link.master != Some(master) {
-                    self.release(ns, name)?;
-                    self.enslave(ns, name, master)?;
-                }
+        if let Some(master) = master
+            && self.namespace(ns)?.device_mut(name)?.link.master != master
+        {
+            self.release(ns, name)?;
+            if let Some(master) = master {
+                self.enslave(ns, name, master)?;
             }
         }
         let device = self.namespace(ns)?.device_mut(name)?;
@@ -245,9 +249,6 @@ impl State {
         device.became_port(master);
         if !no_vlans {
             device.vlans = vec![default_vlan()];
-        }
-        if let Some(bridge) = namespace.links.get_mut(&master) {
-            bridge.had_port = true;
         }
         namespace.recalculate_bridge(Some(master));
         Ok(())

@@ -7,7 +7,7 @@ use ipnetwork::IpNetwork;
 use crate::host::netlink::Route;
 use crate::host::netlink::errno::{EACCES, EEXIST, EINVAL, ENETDOWN, ENETUNREACH, ENODEV, ESRCH};
 
-use super::state::{Namespace, Outcome, refuse, refuse_saying};
+use super::state::{Device, Namespace, Outcome, refuse, refuse_saying};
 
 const EHOSTUNREACH: i32 = 113;
 
@@ -99,10 +99,13 @@ impl Namespace {
 
     /// `ip6_route_check_nh`: the outgoing link.
     fn ipv6_egress(&self, route: &Route) -> Outcome<String> {
-        if let Some(link) = &route.link
-            && self.interface_sysctl("ipv6", link, "disable_ipv6") == Some("1")
-        {
-            return refuse_saying(EACCES, "IPv6 is disabled on nexthop device");
+        if let Some(link) = &route.link {
+            if !self.device(link).is_some_and(Device::has_ipv6) {
+                return refuse(ENODEV);
+            }
+            if self.interface_sysctl("ipv6", link, "disable_ipv6") == Some("1") {
+                return refuse_saying(EACCES, "IPv6 is disabled on nexthop device");
+            }
         }
         if let Some(IpAddr::V6(gateway)) = route.gateway {
             if gateway.is_multicast() || gateway.is_unspecified() {
@@ -118,8 +121,11 @@ impl Namespace {
                     None => refuse(EHOSTUNREACH),
                 };
             }
-            if route.link.is_none() {
+            let Some(link) = &route.link else {
                 return refuse_saying(EINVAL, "Egress device not specified");
+            };
+            if route.onlink && !self.may_be_onlink(gateway.into(), link) {
+                return refuse_saying(EINVAL, "Nexthop has invalid gateway or device mismatch");
             }
         } else if route.gateway.is_some() {
             return refuse(EINVAL);
@@ -131,6 +137,24 @@ impl Namespace {
             return refuse_saying(ENETDOWN, "Nexthop device is not up");
         }
         Ok(link.clone())
+    }
+
+    /// `ip6_route_check_nh_onlink`: no better route than the default one leads to the gateway by another link.
+    fn may_be_onlink(&self, gateway: IpAddr, link: &str) -> bool {
+        let specific = self
+            .routes
+            .iter()
+            .filter(|route| route.table == Route::MAIN && route.destination.prefix() > 0)
+            .filter(|route| route.destination.contains(gateway));
+        let longest = specific
+            .clone()
+            .map(|route| route.destination.prefix())
+            .max();
+        longest.is_none_or(|longest| {
+            specific
+                .filter(|route| route.destination.prefix() == longest)
+                .any(|route| route.link.as_deref() == Some(link))
+        })
     }
 
     /// The link on which a gateway is, by the most specific route that leads there directly.
@@ -178,8 +202,6 @@ impl Namespace {
                 && (old.metric == 0 || route.metric == old.metric)
                 && (old.link.is_none() || route.link == old.link)
                 && (old.gateway.is_none() || route.gateway == old.gateway)
-                && (ipv6 || route.scope == old.scope)
-                && (ipv6 || old.source.is_none() || route.source == old.source)
         });
         match position {
             Some(position) => {

@@ -67,8 +67,6 @@ pub(super) struct Device {
     pub(super) mac_set: bool,
     /// Somebody chose a bridge's MTU: it then stays (`BROPT_MTU_SET_BY_USER`).
     pub(super) mtu_set: bool,
-    /// A bridge has had a port: its carrier is then its ports' (`br_port_state_selection`).
-    pub(super) had_port: bool,
     pub(super) vlans: Vec<Vlan>,
 }
 
@@ -96,6 +94,8 @@ impl State {
         lo.mtu = 65536;
         lo.mac = Some(MacAddr([0; 6]));
         namespace.links.insert(index, Device::new(lo));
+        // `ipv6_add_dev`: nobody answers there.
+        namespace.set_interface_sysctl("ipv6", "lo", "accept_dad", "-1");
         self.namespaces.insert(id, namespace);
         id
     }
@@ -178,13 +178,13 @@ impl Namespace {
     }
 
     fn settle_bridges(&mut self) {
-        let bridges: Vec<(u32, bool, bool)> = self
+        let bridges: Vec<(u32, bool)> = self
             .links
             .values()
             .filter(|device| device.is_bridge())
-            .map(|device| (device.link.index, device.link.up, device.had_port))
+            .map(|device| (device.link.index, device.link.up))
             .collect();
-        for (bridge, up, had_port) in bridges {
+        for (bridge, up) in bridges {
             let mut forwarding = false;
             for port in self.links.values_mut() {
                 if port.link.master != Some(bridge) {
@@ -197,9 +197,9 @@ impl Namespace {
                 }
             }
             if let Some(device) = self.links.get_mut(&bridge) {
-                let carrier = up && (forwarding || !had_port);
-                device.link.carrier = carrier;
-                device.link.oper_state = oper_state(up, carrier, had_port);
+                // `br_port_state_selection`: the carrier is its ports'.
+                device.link.carrier = forwarding;
+                device.link.oper_state = oper_state(up, forwarding, true);
             }
         }
     }
@@ -212,7 +212,6 @@ impl Device {
             peer: None,
             mac_set: false,
             mtu_set: false,
-            had_port: false,
             vlans: Vec::new(),
         }
     }
@@ -223,6 +222,11 @@ impl Device {
 
     pub(super) fn is_loopback(&self) -> bool {
         self.link.kind == LinkKind::Physical
+    }
+
+    /// Below the least MTU a link has no IPv6 at all (`ipv6_add_dev`).
+    pub(super) fn has_ipv6(&self) -> bool {
+        self.link.mtu >= super::addresses::IPV6_MIN_MTU
     }
 
     /// Smallest and largest MTU in bytes, as the driver sets them.

@@ -169,8 +169,11 @@ impl Namespace {
         name: &str,
     ) -> Option<&str> {
         let default = interface_default(family, name)?;
-        if !matches!(interface, "all" | "default") && self.device(interface).is_none() {
-            return None;
+        if !matches!(interface, "all" | "default") {
+            let device = self.device(interface)?;
+            if family == "ipv6" && !device.has_ipv6() {
+                return None;
+            }
         }
         match self
             .sysctls
@@ -222,16 +225,27 @@ impl Namespace {
 
     /// A new link takes what `default` says.
     pub(super) fn inherit_sysctls(&mut self, link: &str) {
-        for (family, table) in [("ipv4", IPV4), ("ipv6", IPV6)] {
-            for (name, _) in table {
-                let value = self
-                    .interface_sysctl(family, "default", name)
-                    .map(str::to_owned);
-                if let Some(value) = value {
-                    self.set_interface_sysctl(family, link, name, &value);
-                }
+        for family in ["ipv4", "ipv6"] {
+            self.inherit_sysctls_of(family, link);
+        }
+    }
+
+    pub(super) fn inherit_sysctls_of(&mut self, family: &str, link: &str) {
+        let table = if family == "ipv4" { IPV4 } else { IPV6 };
+        for (name, _) in table {
+            let value = self
+                .interface_sysctl(family, "default", name)
+                .map(str::to_owned);
+            if let Some(value) = value {
+                self.set_interface_sysctl(family, link, name, &value);
             }
         }
+    }
+
+    /// IPv6 ends on a link; should it begin again, then with what `default` says.
+    pub(super) fn forget_ipv6_sysctls(&mut self, link: &str) {
+        let prefix = format!("net/ipv6/conf/{link}/");
+        self.sysctls.retain(|key, _| !key.starts_with(&prefix));
     }
 
     pub(super) fn forget_interface_sysctls(&mut self, link: &str) {

@@ -82,6 +82,12 @@ impl Image {
         Ok(())
     }
 
+    /// Reads an image that is in a file, and goes on in memory.
+    pub(super) fn move_to_memory(&mut self) -> io::Result<()> {
+        self.bytes = Bytes::Memory(self.bytes.whole(self.header.size())?);
+        Ok(())
+    }
+
     /// Whether the image is in memory only.
     pub(super) fn is_in_memory(&self) -> bool {
         matches!(self.bytes, Bytes::Memory(_))

@@ -36,6 +36,14 @@ pub(super) fn write_new(path: &Path, text: &str) -> io::Result<()> {
     })
 }
 
+/// Whether a write failed for want of room.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
 pub(super) fn tag(owner: &str) -> u64 {
     hash128(&[owner]) as u64
 }

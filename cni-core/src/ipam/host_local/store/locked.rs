@@ -4,9 +4,9 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::files::{boot, create_new, stamp, tag, unrepeatable_time, write_new};
+use super::files::{boot, create_new, is_full, stamp, tag, unrepeatable_time, write_new};
 use super::{Record, Store};
 use crate::error::{Error, Result};
 use crate::ipam::host_local::image::Image;
@@ -123,7 +123,6 @@ impl<'a> Locked<'a> {
     /// The record appears with its content or not at all: it is written under another name first.
     pub(in super::super) fn reserve(&mut self, ip: IpAddr, owner: &str) -> Result<bool> {
         let path = self.store.path(ip);
-        let failed = |error| self.store.failed("write", &path, error);
         let taken_over = match self.store.record(ip)? {
             Record::Owner(_) | Record::Foreign => return Ok(false),
             Record::Abandoned => true,
@@ -132,23 +131,17 @@ impl<'a> Locked<'a> {
         self.dirty = true;
         if taken_over {
             // Nobody holds it, and nobody can while we have the lock.
-            fs::remove_file(&path).map_err(failed)?;
+            fs::remove_file(&path).map_err(|error| self.store.failed("write", &path, error))?;
         }
-        let done = match self.write_fresh(owner) {
-            Ok(()) => fs::hard_link(&self.store.fresh, &path),
-            Err(error) => Err(error),
-        };
-        let _ = fs::remove_file(&self.store.fresh);
+        let mut done = self.place(&path, owner);
+        // The index may have taken the last room that there was. An address is worth more.
+        if done.as_ref().is_err_and(is_full) && self.give_up_index() {
+            done = self.place(&path, owner);
+        }
         match done {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => return Err(failed(error)),
-            // No directory for the index, another file system, or one without links.
-            Err(_) => match write_new(&path, owner) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
-                Err(error) => return Err(failed(error)),
-            },
+            Err(error) => return Err(self.store.failed("write", &path, error)),
         }
         let noted = self.image.insert(Some(tag(owner)), ip);
         self.note(noted);
@@ -285,6 +278,25 @@ impl<'a> Locked<'a> {
         if noted.is_err() && self.rebuild(|_, _| Ok(true)).is_err() {
             self.writable = false;
         }
+    }
+
+    /// Makes a record: whole under another name first, or in place where there are no links, no directory for them, or
+    /// no room for a second name.
+    fn place(&self, path: &Path, owner: &str) -> io::Result<()> {
+        let linked = self
+            .write_fresh(owner)
+            .and_then(|()| fs::hard_link(&self.store.fresh, path));
+        let _ = fs::remove_file(&self.store.fresh);
+        match linked {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
+            Err(_) => write_new(path, owner),
+        }
+    }
+
+    /// Removes the index's file and goes on in memory. Whether that made room.
+    fn give_up_index(&mut self) -> bool {
+        self.image.move_to_memory().is_ok() && fs::remove_file(&self.store.index).is_ok()
     }
 
     fn write_fresh(&self, owner: &str) -> io::Result<()> {

@@ -196,6 +196,22 @@ fn a_wait_for_the_lock_ends_with_the_deadline_and_reserves_nothing() {
 }
 
 #[test]
+fn a_collection_does_not_wait_for_ever_for_a_lock() {
+    let node = Node::new(SMALL);
+    node.add("a");
+    let lock = fs::File::open(node.path("lock")).unwrap();
+    lock.lock().unwrap();
+    let network = "net".parse().unwrap();
+    let store = Store::new(node.dir.path(), &network);
+    let cancel = Cancel::new();
+    cancel.cancel();
+    let error = gc(&store, &network, &ValidAttachments::default(), &cancel).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TryAgain);
+    drop(lock);
+    assert_eq!(node.held("a").len(), 2);
+}
+
+#[test]
 fn the_index_outgrows_its_first_size_and_stays_right() {
     let node = Node::new(r#""ranges":[[{"subnet":"10.1.0.0/16"}],[{"subnet":"fd00::/64"}]]"#);
     for n in 0..300 {

@@ -1,0 +1,52 @@
+//! Configuration, variables, codes and files, for those who operate plugins.
+//!
+//! # Configuration
+//!
+//! Keys are matched exactly first and else without regard to ASCII case; `null` is the same as absent. What a plugin does
+//! not know it ignores. A value of the wrong type or range is an error that names its path, the value and the rule.
+//! Every plugin's own keys are those of the reference plugin of its name.
+//!
+//! | key | meaning |
+//! |---|---|
+//! | `cniVersion` | 0.1.0 to 1.1.0, as an exact string; absent: 0.1.0 |
+//! | `name` | the network: a letter or digit, then letters, digits, `_`, `.` and `-` |
+//! | `ipam.type` | `host-local` and `static` run inside the plugin's process; any other name is a program in `CNI_PATH` |
+//! | `dns` | overrules what address management says |
+//! | `args.cni` | overrules `CNI_ARGS` |
+//! | `runtimeConfig` | capability arguments; overrule both |
+//!
+//! # Variables
+//!
+//! | variable | verbs | meaning |
+//! |---|---|---|
+//! | `CNI_COMMAND` | all | `ADD`, `DEL`, `CHECK`, `GC`, `STATUS`, `VERSION`; unset: the plugin introduces itself |
+//! | `CNI_CONTAINERID` | ADD DEL CHECK | required |
+//! | `CNI_NETNS` | ADD CHECK (DEL) | path of the namespace; DEL does without |
+//! | `CNI_IFNAME` | ADD DEL CHECK | the interface's name in the container, at most 15 bytes |
+//! | `CNI_ARGS` | ADD DEL CHECK | `KEY=VALUE;...`; unknown keys are an error unless `IgnoreUnknown=1` |
+//! | `CNI_PATH` | GC; else for delegates | directories of plugins, separated by colons |
+//! | `CNI_NETNS_OVERRIDE` | ADD DEL | `1` or `true`: `CNI_NETNS` may be the plugin's own namespace |
+//! | `CNI_TIMEOUT_MS` | all | an ADD that takes longer unwinds and answers with code 11 |
+//! | `CNI_DRY_RUN` | ADD DEL | `1` or `true`: print the plan on stderr, change nothing |
+//! | `CNI_LOG` | all | `error` to `trace`; unset: no log |
+//! | `CNI_LOG_FORMAT` | all | `text` or `json` (one object a line, the attachment in its `span`) |
+//! | `CNI_LOG_FILE` | all | a file to append to; unset: stderr |
+//! | `TRACEPARENT` | all | W3C trace context; delegates get it with this request's span as the parent |
+//!
+//! # Exit status and codes
+//!
+//! 0 and a result, or nothing; 1 and an error object on stdout (`cniVersion`, `code`, `msg`, `details`). Codes are listed
+//! at [`ErrorKind`](crate::ErrorKind); 110 to 112 are address management's
+//! ([`EXHAUSTED`](crate::ipam::EXHAUSTED), [`ALREADY_HELD`](crate::ipam::ALREADY_HELD),
+//! [`ADDRESS_TAKEN`](crate::ipam::ADDRESS_TAKEN)).
+//!
+//! SIGTERM or SIGINT during a request unwinds it, with code 11.
+//!
+//! # What is kept where
+//!
+//! | what | where |
+//! |---|---|
+//! | attachments | the kernel: names of links, aliases, comments of nftables elements; there is no state file |
+//! | reservations | `/var/lib/cni/networks/NETWORK/` (`ipam.dataDir`), shared with the reference `host-local` |
+//! | masquerade | nftables, `table inet cni_masquerade` |
+//! | results | the runtime's; [`runtime`](crate::runtime) keeps them in `/var/lib/cni/results/` |

@@ -1,0 +1,17 @@
+//! The manual.
+//!
+//! | chapter | for |
+//! |---|---|
+//! | [`plugin`] | writing a plugin: what the process does, and what is yours |
+//! | [`backend`] | writing a backend: declare what must exist |
+//! | [`testing`] | testing it: the fake kernel, faults, the contract |
+//! | [`configuration`] | operators: keys, variables, exit status, codes, files |
+//! | [`pitfalls`] | what broke in other plugins, and how this one behaves |
+//!
+//! The rules themselves are in the [specification](https://www.cni.dev/docs/spec/).
+
+pub mod backend;
+pub mod configuration;
+pub mod pitfalls;
+pub mod plugin;
+pub mod testing;
