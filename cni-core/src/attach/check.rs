@@ -127,47 +127,53 @@ mod tests {
 
     #[test]
     fn addresses_of_other_interfaces_are_not_ours() {
-        let mut prev = AddResult::default();
-        // The host has a link of the same name.
-        prev.interfaces = vec![
-            interface("eth0", ""),
-            interface("eth0", "/run/netns/c"),
-            interface("tun0", "/run/netns/c"),
-        ];
-        prev.ips = vec![
-            ip("10.0.0.1/24", "10.0.0.254", Some(0)),
-            ip("10.1.0.2/24", "10.1.0.1", Some(1)),
-            ip("10.2.0.2/24", "10.2.0.1", Some(2)),
-        ];
+        let prev = AddResult {
+            // The host has a link of the same name.
+            interfaces: vec![
+                interface("eth0", ""),
+                interface("eth0", "/run/netns/c"),
+                interface("tun0", "/run/netns/c"),
+            ],
+            ips: vec![
+                ip("10.0.0.1/24", "10.0.0.254", Some(0)),
+                ip("10.1.0.2/24", "10.1.0.1", Some(1)),
+                ip("10.2.0.2/24", "10.2.0.1", Some(2)),
+            ],
+            ..AddResult::default()
+        };
         assert_eq!(addresses(&of(&prev)), ["10.1.0.2/24"]);
     }
 
     #[test]
     fn addresses_without_an_interface_or_with_one_that_is_not_listed_are_ours() {
-        let mut prev = AddResult::default();
-        prev.interfaces = vec![interface("tun0", "/run/netns/c")];
-        prev.ips = vec![
-            ip("10.1.0.2/24", "10.1.0.1", None),
-            ip("10.1.0.3/24", "10.1.0.1", Some(7)),
-            ip("10.1.0.4/24", "10.1.0.1", Some(-1)),
-            ip("10.2.0.2/24", "10.2.0.1", Some(0)),
-        ];
+        let prev = AddResult {
+            interfaces: vec![interface("tun0", "/run/netns/c")],
+            ips: vec![
+                ip("10.1.0.2/24", "10.1.0.1", None),
+                ip("10.1.0.3/24", "10.1.0.1", Some(7)),
+                ip("10.1.0.4/24", "10.1.0.1", Some(-1)),
+                ip("10.2.0.2/24", "10.2.0.1", Some(0)),
+            ],
+            ..AddResult::default()
+        };
         let ours = addresses(&of(&prev));
         assert_eq!(ours, ["10.1.0.2/24", "10.1.0.3/24", "10.1.0.4/24"]);
     }
 
     #[test]
     fn routes_are_ours_by_their_gateway_or_by_their_family() {
-        let mut prev = AddResult::default();
-        prev.interfaces = vec![interface("eth0", "/run/netns/c")];
-        prev.ips = vec![ip("10.1.0.2/24", "10.9.0.1", Some(0))];
-        prev.routes = vec![
-            route("0.0.0.0/0", Some("10.9.0.1")),
-            route("10.5.0.0/16", Some("10.1.0.77")),
-            route("10.6.0.0/16", Some("192.0.2.1")),
-            route("10.7.0.0/16", None),
-            route("fd00::/8", None),
-        ];
+        let prev = AddResult {
+            interfaces: vec![interface("eth0", "/run/netns/c")],
+            ips: vec![ip("10.1.0.2/24", "10.9.0.1", Some(0))],
+            routes: vec![
+                route("0.0.0.0/0", Some("10.9.0.1")),
+                route("10.5.0.0/16", Some("10.1.0.77")),
+                route("10.6.0.0/16", Some("192.0.2.1")),
+                route("10.7.0.0/16", None),
+                route("fd00::/8", None),
+            ],
+            ..AddResult::default()
+        };
         let ours = destinations(&of(&prev));
         assert_eq!(ours, ["0.0.0.0/0", "10.5.0.0/16", "10.7.0.0/16"]);
     }

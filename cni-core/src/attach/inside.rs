@@ -194,11 +194,11 @@ mod tests {
     }
 
     fn sysctls(ips: &[&str], dad: Dad) -> Vec<String> {
-        let mut result = AddResult::default();
-        result.ips = ips
-            .iter()
-            .map(|ip| IpConfig::new(ip.parse().unwrap()))
-            .collect();
+        let ips = ips.iter().map(|ip| IpConfig::new(ip.parse().unwrap()));
+        let result = AddResult {
+            ips: ips.collect(),
+            ..AddResult::default()
+        };
         let mut desired = Desired::new();
         parameters(&mut desired, "net1", &result, dad);
         let texts = desired.items.into_iter().map(|item| match item.object {

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
-use crate::host::netlink::{Link, LinkSettings, Netlink, NetlinkChange, NetlinkExt, OperState};
+use crate::host::netlink::{
+    Link, LinkKind, LinkSettings, Netlink, NetlinkChange, NetlinkExt, OperState,
+};
 
 /// How long links may take to come up. It is a matter of microseconds: Linux from 6.9 on runs its pending link-watch
 /// work when one link is asked for, older kernels within a timer's tick.
@@ -46,7 +48,7 @@ pub async fn link(
             let message = format!("link {name} was removed while it was being attached");
             return Err(Error::new(ErrorKind::TryAgain, message));
         };
-        let up = found.oper_state == OperState::Up;
+        let up = is_up(&found);
         let forwarding = found.port.is_some_and(|port| port.forwarding);
         let late = start.elapsed() >= PATIENCE;
         let ready = match until {
@@ -65,6 +67,16 @@ pub async fn link(
         cancel.check("waiting for the link to come up")?;
         thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(10));
+    }
+}
+
+/// Whether the link is operational. A bridge that was brought up before it had a port has carrier from the beginning; its
+/// first port does not change that, and so its state stays unknown (`br_port_state_selection`, `rfc2863_policy`).
+fn is_up(link: &Link) -> bool {
+    match (link.oper_state, &link.kind) {
+        (OperState::Up, _) => true,
+        (OperState::Unknown, LinkKind::Bridge { .. }) => link.up && link.carrier,
+        _ => false,
     }
 }
 
@@ -147,4 +159,27 @@ pub async fn announce(netlink: &dyn Netlink, link: &Link) -> Result<()> {
         },
     };
     Ok(netlink.apply_one(change).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_that_is_unknown_counts_as_up_for_a_bridge_with_carrier_alone() {
+        let bridge = LinkKind::Bridge {
+            vlan_filtering: false,
+        };
+        for (kind, carrier, wanted) in [
+            (bridge.clone(), true, true),
+            (bridge, false, false),
+            // A veth's first change of state is still to come.
+            (LinkKind::Veth, true, false),
+        ] {
+            let mut link = Link::new(1, "a", kind);
+            (link.up, link.carrier) = (true, carrier);
+            link.oper_state = OperState::Unknown;
+            assert_eq!(is_up(&link), wanted, "{link:?}");
+        }
+    }
 }
