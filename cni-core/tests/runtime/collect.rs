@@ -178,7 +178,12 @@ fn validation_finds_missing_plugins_and_versions() {
         text.contains("two") && text.contains("0.3.1, 0.4.0"),
         "{text}"
     );
-    assert!(node.runtime.validate(&node.plain("0.4.0")).problems.len() == 0);
+    assert!(
+        node.runtime
+            .validate(&node.plain("0.4.0"))
+            .problems
+            .is_empty()
+    );
 }
 
 fn a_plugin_of_0_1_0_is_recognised() {

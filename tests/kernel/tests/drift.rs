@@ -197,7 +197,7 @@ fn check_sees_a_changed_node() {
 
 fn check_sees_a_changed_container() {
     let attached = Attached::new();
-    let inside = |change: NetlinkChange| attached.pod.run(|| apply(&[change.clone()]));
+    let inside = |change: NetlinkChange| attached.pod.run(|| apply(std::slice::from_ref(&change)));
     let all = attached.pod.run(|| routes("eth0"));
     for prefix in ["0.0.0.0/0", "::/0"] {
         let prefix = prefix.parse().unwrap();

@@ -44,7 +44,8 @@ pub(super) fn prepare(host: &Host, seed: u64) {
         "promote_secondaries",
     ] {
         for scope in ["all", "default", "lo"] {
-            let promotes = name == "promote_secondaries" && scope == "all" && seed % 2 == 0;
+            let promotes =
+                name == "promote_secondaries" && scope == "all" && seed.is_multiple_of(2);
             let value = if promotes { "1" } else { "0" };
             let key = format!("net/ipv4/conf/{scope}/{name}");
             wait(host.sysctl.write(&key, value)).expect("a parameter");
