@@ -40,7 +40,7 @@ pub trait Wiring: Send + Sync {
     /// What must exist, and the result that says so, given what address management answered. Pure.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidConfig`](crate::ErrorKind::InvalidConfig) when addresses and configuration do not go together.
+    /// [`ErrorKind::InvalidConfig`] when addresses and configuration do not go together.
     fn declare(&self, addresses: AddResult) -> Result<Declaration>;
 
     /// Called once everything exists: waits until it works, announces it, and fills in what only the kernel knows. On
