@@ -11,8 +11,12 @@ use crate::host::netlink::{
 };
 
 /// How long links may take to come up. It is a matter of microseconds: Linux from 6.9 on runs its pending link-watch
-/// work when one link is asked for, older kernels within a timer's tick.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// work when one link is asked for, older kernels within a timer's tick. But that work waits for the lock of all link
+/// changes, which on a busy node is held for long by others, and may be put off by a second (`net/core/link_watch.c`).
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long a port of a bridge that is not ours is waited for to forward.
+const FORWARDING_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long duplicate address detection may take: one probe after a random delay of up to a second, and its answer
 /// (RFC 4862, section 5.4).
@@ -33,7 +37,7 @@ pub enum Until {
 /// Waits until the link is ready, and returns it as it is then.
 ///
 /// # Errors
-/// [`ErrorKind::TryAgain`] after a second, or when cancelled; the kernel's.
+/// [`ErrorKind::TryAgain`] after three seconds, or when cancelled; the kernel's.
 pub async fn link(
     netlink: &dyn Netlink,
     name: &str,
@@ -43,6 +47,8 @@ pub async fn link(
     let start = Instant::now();
     let mut pause = Duration::from_micros(50);
     loop {
+        // Before the link is read, so that a process that was held up looks once more.
+        let waited = start.elapsed();
         let found = netlink.link(name).await?;
         let Some(found) = found else {
             let message = format!("link {name} was removed while it was being attached");
@@ -50,18 +56,19 @@ pub async fn link(
         };
         let up = is_up(&found);
         let forwarding = found.port.is_some_and(|port| port.forwarding);
-        let late = start.elapsed() >= PATIENCE;
+        let late = waited >= PATIENCE;
         let ready = match until {
             Until::Up => up,
             Until::Forwarding => up && forwarding,
-            Until::ForwardingIfPossible => up && (forwarding || late),
+            Until::ForwardingIfPossible => up && (forwarding || waited >= FORWARDING_PATIENCE),
         };
         if ready {
             return Ok(found);
         }
         if late {
             let what = if up { "does not forward" } else { "is not up" };
-            let message = format!("link {name} {what} after a second: look for what keeps it down");
+            let message =
+                format!("link {name} {what} after three seconds: look for what keeps it down");
             return Err(Error::new(ErrorKind::TryAgain, message));
         }
         cancel.check("waiting for the link to come up")?;

@@ -20,20 +20,19 @@ pub(crate) const TESTS: &[Test] = &tests![
     what_passes_on_this_kernel_passes_on_another,
 ];
 
-/// From start to power-off.
-const LIMIT: Duration = Duration::from_secs(60);
+/// From start to power-off: some 15 seconds of a processor that does nothing else, and less than the harness allows a test.
+const LIMIT: Duration = Duration::from_secs(90);
 
 /// Plugins that the guest's tests run.
 const PLUGINS: [&str; 5] = ["bridge", "host-local", "loopback", "ptp", "static"];
 
 /// Test programs of other packages that run in the guest, too. After a colon: a part of the names of the tests to run,
 /// where all of them would take too long on an emulated processor.
-const OTHERS: [&str; 6] = [
+const OTHERS: [&str; 5] = [
     "kernel_netlink",
     "kernel_firewall",
     "kernel:the_kernel_keeps",
     "kernel:the_first_packet",
-    "kernel:add_and_then_del",
     "kernel:every_way_works",
 ];
 
@@ -93,12 +92,7 @@ fn pass(runs: &[&str], programs: impl FnOnce() -> io::Result<Vec<(String, PathBu
     let programs = programs().expect("the test programs");
     let initramfs = std::env::temp_dir().join(format!("cni-vm-{}.cpio", std::process::id()));
     let packed = pack(&initramfs, &kernel, &programs);
-    let console = packed.and_then(|()| {
-        // One guest at a time: beside each other they would only be slower.
-        let alone = fs::File::open(env!("CARGO_MANIFEST_DIR"))?;
-        alone.lock()?;
-        boot(&qemu, &kernel, &initramfs, runs)
-    });
+    let console = packed.and_then(|()| boot(&qemu, &kernel, &initramfs, runs));
     let _ = fs::remove_file(&initramfs);
     let console = console.expect("the guest runs");
     for run in runs {
@@ -217,7 +211,7 @@ fn test_programs() -> io::Result<Vec<(String, PathBuf)>> {
 /// Boots and waits for the power-off; what the console said.
 fn boot(qemu: &Path, kernel: &Kernel, initramfs: &Path, runs: &[&str]) -> io::Result<String> {
     let mut child = Command::new(qemu)
-        .args(["-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", "1024"])
+        .args(["-accel", "tcg", "-cpu", "max", "-smp", "1", "-m", "1024"])
         .args([
             "-nodefaults",
             "-no-user-config",
