@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+pub(crate) mod disk;
 pub mod firewall;
 pub mod lock;
 pub mod netlink;

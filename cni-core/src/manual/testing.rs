@@ -4,13 +4,16 @@
 //!
 //! # The contract, in one line
 //!
-//! ```ignore
-//! #[tokio::test]
-//! async fn mine_keeps_the_contract_of_a_backend() {
-//!     let config = br#"{"cniVersion":"1.1.0","name":"n","type":"mine","ipam":{"type":"fake"}}"#;
-//!     let config = NetworkConfig::parse(config).unwrap();
-//!     conformance::backend(&FakeFixture::new(Mine, [config])).await;
-//! }
+//! ```
+//! # #[cfg(feature = "testing")]
+//! # async fn mine_keeps_the_contract_of_a_backend(mine: impl cni_core::NetworkBackend + 'static) {
+//! use cni_core::spec::NetworkConfig;
+//! use cni_core::testing::conformance::{self, FakeFixture};
+//!
+//! let config = br#"{"cniVersion":"1.1.0","name":"n","type":"mine","ipam":{"type":"fake"}}"#;
+//! let config = NetworkConfig::parse(config).unwrap();
+//! conformance::backend(&FakeFixture::new(mine, [config])).await;
+//! # }
 //! ```
 //!
 //! [`conformance::backend`] runs everything that is written on [`NetworkBackend`](crate::NetworkBackend): ADD and DEL

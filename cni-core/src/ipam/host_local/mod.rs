@@ -14,7 +14,6 @@ mod tests;
 use std::collections::HashSet;
 use std::fs::OpenOptions;
 use std::net::IpAddr;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -298,7 +297,9 @@ fn status(store: &Store, sets: &[RangeSet]) -> Result<()> {
 /// Whether the store, or its lock, could be made: the nearest directory that exists can be written to.
 fn can_be_made(store: &Store) -> Result<()> {
     let existing = store.dir().ancestors().find(|dir| dir.exists());
-    if existing.is_some_and(|existing| existing.is_dir() && can_be_written(existing)) {
+    if existing
+        .is_some_and(|existing| existing.is_dir() && crate::host::disk::can_be_written(existing))
+    {
         return Ok(());
     }
     Err(Error::new(
@@ -308,18 +309,6 @@ fn can_be_made(store: &Store) -> Result<()> {
             store.dir().display()
         ),
     ))
-}
-
-#[cfg(feature = "kernel")]
-fn can_be_written(dir: &Path) -> bool {
-    use nix::unistd::{AccessFlags, access};
-    access(dir, AccessFlags::W_OK | AccessFlags::X_OK).is_ok()
-}
-
-#[cfg(not(feature = "kernel"))]
-fn can_be_written(dir: &Path) -> bool {
-    dir.metadata()
-        .is_ok_and(|metadata| !metadata.permissions().readonly())
 }
 
 fn allocatable(set: &RangeSet, ip: IpAddr) -> bool {

@@ -2,8 +2,12 @@
 //!
 //! A backend of your own is tested by one line:
 //!
-//! ```ignore
+//! ```
+//! # use cni_core::{NetworkBackend, spec::NetworkConfig};
+//! # use cni_core::testing::conformance::{self, FakeFixture};
+//! # async fn contract(backend: impl NetworkBackend + 'static, config: NetworkConfig) {
 //! conformance::backend(&FakeFixture::new(backend, [config])).await;
+//! # }
 //! ```
 //!
 //! [`FakeFixture`] runs it on the [`FakeKernel`]; a [`Fixture`] of your own runs it on the real kernel.
