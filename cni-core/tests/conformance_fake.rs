@@ -9,8 +9,6 @@
     clippy::indexing_slicing
 )]
 #![cfg(feature = "testing")]
-// Helpers of tests are no `#[test]`s, by which clippy would know them.
-#![allow(clippy::unwrap_used)]
 
 use cni_core::ipam::HostLocal;
 use cni_core::spec::NetworkConfig;

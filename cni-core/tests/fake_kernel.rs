@@ -8,8 +8,6 @@
     clippy::indexing_slicing
 )]
 #![cfg(feature = "testing")]
-// Helpers are no `#[test]`s, by which clippy would know that they are tests'.
-#![allow(clippy::unwrap_used)]
 
 use cni_core::host::netlink::{
     Address, LinkSettings, MacAddr, NetlinkChange, NewLink, NewLinkKind, OperState, PortSettings,
