@@ -30,7 +30,8 @@ const WALLS: [Wall; 5] = [
         why: "stdout carries one JSON document: only plugin.rs writes it",
         words: &["println!", "print!(", "io::stdout"],
         within: &["cni-core/src", "backend-"],
-        allowed: &["cni-core/src/plugin"],
+        // The scripted plugin of the tests is a process of its own, as plugin/ is.
+        allowed: &["cni-core/src/plugin", "cni-core/src/testing/noop.rs"],
     },
     Wall {
         why: "the environment is parsed once, at the edge",
@@ -40,6 +41,7 @@ const WALLS: [Wall; 5] = [
             "cni-core/src/plugin",
             "cni-core/src/runtime",
             "cni-core/src/log.rs",
+            "cni-core/src/testing/noop.rs",
         ],
     },
     Wall {
