@@ -24,13 +24,19 @@ const WALLS: [Wall; 5] = [
         why: "system calls are for host/, and for runtime/, which runs processes",
         words: &["nix::"],
         within: &["cni-core/src", "backend-"],
-        allowed: &["cni-core/src/host", "cni-core/src/runtime"],
+        allowed: &[
+            "cni-core/src/host",
+            "cni-core/src/runtime",
+            // access(2): whether the store may be written, asked without writing.
+            "cni-core/src/ipam/host_local/mod.rs",
+        ],
     },
     Wall {
         why: "stdout carries one JSON document: only plugin.rs writes it",
         words: &["println!", "print!(", "io::stdout"],
         within: &["cni-core/src", "backend-"],
-        allowed: &["cni-core/src/plugin"],
+        // A plugin for the tests of runtimes answers for itself.
+        allowed: &["cni-core/src/plugin", "cni-core/src/testing/noop.rs"],
     },
     Wall {
         why: "the environment is parsed once, at the edge",
@@ -40,6 +46,7 @@ const WALLS: [Wall; 5] = [
             "cni-core/src/plugin",
             "cni-core/src/runtime",
             "cni-core/src/log.rs",
+            "cni-core/src/testing/noop.rs",
         ],
     },
     Wall {
