@@ -22,6 +22,10 @@ const FORWARDING_PATIENCE: Duration = Duration::from_secs(1);
 /// (RFC 4862, section 5.4).
 const DAD_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long the route to an IPv6 address may take. It is a matter of microseconds, but its maker waits behind everything
+/// else that changes the network: on two busy cores, with namespaces being removed, more than a second.
+const DELIVERY_PATIENCE: Duration = Duration::from_secs(10);
+
 /// What a link has to be before it counts as ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Until {
@@ -123,7 +127,7 @@ pub async fn addresses(netlink: &dyn Netlink, name: &str, cancel: &Cancel) -> Re
 /// `net/ipv6/addrconf.c`), even where no duplicate address detection runs. It is late when many links are made at once.
 ///
 /// # Errors
-/// [`ErrorKind::TryAgain`] after a second, or when cancelled; the kernel's.
+/// [`ErrorKind::TryAgain`] after ten seconds, or when cancelled; the kernel's.
 pub async fn delivered(
     netlink: &dyn Netlink,
     addresses: Vec<IpAddr>,
@@ -134,9 +138,10 @@ pub async fn delivered(
     for address in addresses.into_iter().filter(IpAddr::is_ipv6) {
         let mut pause = Duration::from_micros(50);
         while !netlink.is_local(address).await? {
-            if start.elapsed() >= PATIENCE {
-                let message =
-                    format!("packets to {address} are not delivered a second after it was added");
+            if start.elapsed() >= DELIVERY_PATIENCE {
+                let message = format!(
+                    "packets to {address} are not delivered ten seconds after it was added"
+                );
                 return Err(Error::new(ErrorKind::TryAgain, message));
             }
             cancel.check("waiting for the route to an IPv6 address")?;
