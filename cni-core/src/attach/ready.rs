@@ -123,7 +123,7 @@ pub async fn addresses(netlink: &dyn Netlink, name: &str, cancel: &Cancel) -> Re
 /// `net/ipv6/addrconf.c`), even where no duplicate address detection runs. It is late when many links are made at once.
 ///
 /// # Errors
-/// [`ErrorKind::TryAgain`] after a second, or when cancelled; the kernel's.
+/// [`ErrorKind::TryAgain`] after three seconds, or when cancelled; the kernel's.
 pub async fn delivered(
     netlink: &dyn Netlink,
     addresses: Vec<IpAddr>,
@@ -135,8 +135,9 @@ pub async fn delivered(
         let mut pause = Duration::from_micros(50);
         while !netlink.is_local(address).await? {
             if start.elapsed() >= PATIENCE {
-                let message =
-                    format!("packets to {address} are not delivered a second after it was added");
+                let message = format!(
+                    "packets to {address} are not delivered three seconds after it was added"
+                );
                 return Err(Error::new(ErrorKind::TryAgain, message));
             }
             cancel.check("waiting for the route to an IPv6 address")?;
