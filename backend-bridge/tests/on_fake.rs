@@ -7,7 +7,6 @@ use std::sync::Arc;
 use backend_bridge::Bridge;
 use cni_core::backend::{
     AddRequest, Added, CheckRequest, Context, DelRequest, GcRequest, StatusRequest,
-    ValidAttachments,
 };
 use cni_core::host::netlink::{
     Address, Link, LinkFilter, MacAddr, NetlinkChange, NetlinkExt, NewLink, NewLinkKind, Route,
@@ -15,6 +14,7 @@ use cni_core::host::netlink::{
 use cni_core::host::{Host, Sandbox};
 use cni_core::ipam::Ipam;
 use cni_core::ipnetwork::IpNetwork;
+use cni_core::spec::ValidAttachments;
 use cni_core::spec::{AddResult, Attachment, CniArgs, IpConfig, NetworkConfig, result};
 use cni_core::testing::{FakeIpam, FakeKernel, MockIpam, snapshot};
 use cni_core::{Cancel, ErrorKind, NetworkBackend, Result, nat};

@@ -1,6 +1,5 @@
 //! The trait that a way of connecting pods implements, and what it is asked.
 
-use std::collections::BTreeSet;
 use std::fmt;
 
 use async_trait::async_trait;
@@ -11,7 +10,7 @@ use crate::host::{Host, NetnsPath, Sandbox};
 use crate::ipam::Ipam;
 use crate::plan::Plan;
 use crate::spec::config::{CniArgs, NetworkConfig};
-use crate::spec::{AddResult, Attachment, ContainerId, InterfaceName, Mark, NetworkName};
+use crate::spec::{AddResult, Attachment, NetworkName, ValidAttachments};
 
 /// A way of connecting pods.
 ///
@@ -163,49 +162,5 @@ impl Added {
     /// A result and the plan that made it true.
     pub fn new(result: AddResult, plan: Plan) -> Self {
         Self { result, plan }
-    }
-}
-
-/// The attachments of a network that are still valid.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ValidAttachments(BTreeSet<(ContainerId, InterfaceName)>);
-
-impl ValidAttachments {
-    /// From pairs of container and interface.
-    pub fn new(pairs: impl IntoIterator<Item = (ContainerId, InterfaceName)>) -> Self {
-        Self(pairs.into_iter().collect())
-    }
-
-    /// Whether the attachment of `container` by `interface` is valid.
-    pub fn contains(&self, container: &ContainerId, interface: &InterfaceName) -> bool {
-        self.0.contains(&(container.clone(), interface.clone()))
-    }
-
-    /// Whether none is valid.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// The valid pairs, in order.
-    pub fn iter(&self) -> impl Iterator<Item = (&ContainerId, &InterfaceName)> {
-        self.0
-            .iter()
-            .map(|(container, interface)| (container, interface))
-    }
-
-    /// The marks of all valid attachments to `network`.
-    pub fn marks(&self, network: &NetworkName) -> BTreeSet<Mark> {
-        self.attachments(network)
-            .map(|attachment| attachment.mark())
-            .collect()
-    }
-
-    /// All valid attachments to `network`.
-    pub fn attachments(&self, network: &NetworkName) -> impl Iterator<Item = Attachment> {
-        self.0.iter().map(|(container, interface)| Attachment {
-            network: network.clone(),
-            container: container.clone(),
-            interface: interface.clone(),
-        })
     }
 }

@@ -11,8 +11,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use cni_core::backend::ValidAttachments;
 use cni_core::ipam::{self, Delegated, Ipam, IpamRequest};
+use cni_core::spec::ValidAttachments;
 use cni_core::spec::{Attachment, CniArgs, NetworkConfig};
 use cni_core::{Cancel, Error, ErrorKind, Result};
 

@@ -12,8 +12,8 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use cni_core::Cancel;
-use cni_core::backend::ValidAttachments;
 use cni_core::ipam::{EXHAUSTED, HostLocal, Ipam, IpamRequest};
+use cni_core::spec::ValidAttachments;
 use cni_core::spec::{Attachment, CniArgs, NetworkConfig};
 use proptest::prelude::*;
 

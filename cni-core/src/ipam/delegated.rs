@@ -7,10 +7,10 @@ use async_trait::async_trait;
 use ipnetwork::IpNetwork;
 
 use super::{Ipam, IpamRequest};
-use crate::backend::ValidAttachments;
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::exec::{self, Invocation, Output};
+use crate::spec::ValidAttachments;
 use crate::spec::config::NetworkConfig;
 use crate::spec::{AddResult, Command, NetworkName, wire_error};
 

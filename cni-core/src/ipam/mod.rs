@@ -19,10 +19,10 @@ pub use self::host_local::{DEFAULT_DATA_DIR, HostLocal};
 pub use self::none::NoIpam;
 pub use self::ranges::{Range, RangeSet, RangeSpec};
 pub use self::static_addresses::Static;
-use crate::backend::ValidAttachments;
 use crate::cancel::Cancel;
 use crate::error::{ErrorKind, Result};
 use crate::host::NetnsPath;
+use crate::spec::ValidAttachments;
 use crate::spec::config::{CniArgs, NetworkConfig};
 use crate::spec::{AddResult, Attachment, NetworkName};
 

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use ipnetwork::IpNetwork;
 
 use super::{Ipam, IpamRequest};
-use crate::backend::ValidAttachments;
 use crate::error::Result;
+use crate::spec::ValidAttachments;
 use crate::spec::config::NetworkConfig;
 use crate::spec::{AddResult, NetworkName};
 

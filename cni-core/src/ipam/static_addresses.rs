@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use ipnetwork::IpNetwork;
 
 use super::{Ipam, IpamRequest, requested};
-use crate::backend::ValidAttachments;
 use crate::error::{Error, ErrorKind, Result};
+use crate::spec::ValidAttachments;
 use crate::spec::config::{CniArgs, NetworkConfig, RequestedAddress};
 use crate::spec::json::{Object, parse_prefix};
 use crate::spec::{AddResult, Dns, IpConfig, NetworkName, Route};

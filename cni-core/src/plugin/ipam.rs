@@ -3,9 +3,9 @@
 use async_trait::async_trait;
 use ipnetwork::IpNetwork;
 
-use crate::backend::ValidAttachments;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ipam::{Ipam, IpamRequest};
+use crate::spec::ValidAttachments;
 use crate::spec::config::NetworkConfig;
 use crate::spec::{AddResult, NetworkName};
 

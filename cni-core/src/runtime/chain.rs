@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use super::list::{Injected, NetworkList};
 use super::{Runtime, Target, exec};
-use crate::backend::ValidAttachments;
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
+use crate::spec::ValidAttachments;
 use crate::spec::json::Object;
 use crate::spec::{AddResult, Command, SpecVersion};
 

@@ -5,6 +5,7 @@ pub mod env;
 pub mod json;
 pub mod names;
 pub mod result;
+mod valid;
 pub mod version;
 pub mod wire_error;
 
@@ -12,4 +13,5 @@ pub use config::{CniArgs, NetworkConfig, RuntimeConfig};
 pub use env::{Command, Environment, Verb};
 pub use names::{Attachment, ContainerId, InterfaceName, Mark, NetworkName};
 pub use result::{AddResult, Dns, Interface, IpConfig, Route};
+pub use valid::ValidAttachments;
 pub use version::{SpecVersion, VersionReply};

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use ipnetwork::IpNetwork;
 
-use crate::backend::ValidAttachments;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::firewall::{Element, Firewall, FirewallChange, Table, TableState, Value};
 use crate::host::netlink::{
@@ -16,6 +15,7 @@ use crate::host::netlink::{
 };
 use crate::host::{Host, NamespaceOpener, NetnsPath, Sandbox, Sysctl};
 use crate::ipam::{Ipam, IpamRequest};
+use crate::spec::ValidAttachments;
 use crate::spec::config::NetworkConfig;
 use crate::spec::{AddResult, NetworkName};
 

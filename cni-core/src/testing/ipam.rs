@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use ipnetwork::IpNetwork;
 
-use crate::backend::ValidAttachments;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ipam::{Ipam, IpamRequest};
+use crate::spec::ValidAttachments;
 use crate::spec::config::NetworkConfig;
 use crate::spec::{AddResult, Attachment, IpConfig, NetworkName, Route};
 

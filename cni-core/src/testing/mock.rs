@@ -6,7 +6,6 @@ use async_trait::async_trait;
 use ipnetwork::IpNetwork;
 use mockall::mock;
 
-use crate::backend::ValidAttachments;
 use crate::error::Result;
 use crate::host::firewall::{Element, Firewall, FirewallChange, Table, TableState, Value};
 use crate::host::netlink::{
@@ -15,6 +14,7 @@ use crate::host::netlink::{
 };
 use crate::host::sysctl::Sysctl;
 use crate::ipam::{Ipam, IpamRequest};
+use crate::spec::ValidAttachments;
 use crate::spec::config::NetworkConfig;
 use crate::spec::{AddResult, NetworkName};
 

@@ -2,7 +2,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use cni_core::ErrorKind;
-use cni_core::backend::ValidAttachments;
+use cni_core::spec::ValidAttachments;
 use serde_json::json;
 
 use crate::kit::{Node, Test, stdin, target, target_of, tests};

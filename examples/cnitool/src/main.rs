@@ -8,8 +8,8 @@ mod pretty;
 use std::io::Write;
 use std::process::ExitCode;
 
-use cni_core::backend::ValidAttachments;
 use cni_core::runtime::{NetworkList, Runtime, load};
+use cni_core::spec::ValidAttachments;
 use cni_core::{Error, ErrorKind, Result};
 
 use input::Input;

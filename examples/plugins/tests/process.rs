@@ -17,10 +17,10 @@ use std::process::{Child, Command, ExitCode, Output, Stdio};
 
 use async_trait::async_trait;
 use cni_core::Result;
-use cni_core::backend::ValidAttachments;
 use cni_core::ipam::{Ipam, IpamRequest};
 use cni_core::ipnetwork::IpNetwork;
 use cni_core::plugin::Plugin;
+use cni_core::spec::ValidAttachments;
 use cni_core::spec::{AddResult, NetworkConfig, NetworkName};
 use cni_core::testing::noop;
 use libtest_mimic::{Arguments, Trial};

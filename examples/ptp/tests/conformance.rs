@@ -11,11 +11,11 @@
 use async_trait::async_trait;
 use cni_core::backend::{
     AddRequest, Added, CheckRequest, Context, DelRequest, GcRequest, StatusRequest,
-    ValidAttachments,
 };
 use cni_core::host::netlink::{LinkSettings, NetlinkChange, NetlinkExt};
 use cni_core::ipam::IpamRequest;
 use cni_core::spec::NetworkConfig;
+use cni_core::spec::ValidAttachments;
 use cni_core::testing::conformance::{self, FakeFixture};
 use cni_core::{Error, ErrorKind, NetworkBackend, Result, nat};
 use ptp::Ptp;

@@ -24,9 +24,9 @@ use self::config::Settings;
 use self::store::{Locked, Store, old_owner, owner};
 use super::ranges::{RangeSet, address};
 use super::{ADDRESS_TAKEN, ALREADY_HELD, EXHAUSTED, Ipam, IpamRequest};
-use crate::backend::ValidAttachments;
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
+use crate::spec::ValidAttachments;
 use crate::spec::config::{CniArgs, NetworkConfig};
 use crate::spec::{AddResult, Attachment, IpConfig, NetworkName};
 

@@ -22,8 +22,8 @@ use serde_json::value::RawValue;
 
 use super::result::parse::require_family;
 use super::{AddResult, ContainerId, Dns, InterfaceName, NetworkName};
-use crate::backend::ValidAttachments;
 use crate::error::{Error, ErrorKind, Result};
+use crate::spec::ValidAttachments;
 use crate::spec::json::Object;
 use crate::spec::version::SpecVersion;
 

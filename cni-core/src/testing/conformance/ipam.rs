@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use crate::backend::ValidAttachments;
 use crate::cancel::Cancel;
 use crate::error::Result;
 use crate::ipam::{Ipam, IpamRequest};
+use crate::spec::ValidAttachments;
 use crate::spec::config::{CniArgs, NetworkConfig};
 use crate::spec::{AddResult, Attachment};
 

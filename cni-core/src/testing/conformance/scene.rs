@@ -4,13 +4,13 @@ use std::fmt::Write as _;
 
 use crate::backend::{
     AddRequest, Added, CheckRequest, Context, DelRequest, GcRequest, StatusRequest,
-    ValidAttachments,
 };
 use crate::cancel::Cancel;
 use crate::error::Result;
 use crate::host::{Host, NetnsPath, Sandbox};
 use crate::ipam::IpamRequest;
 use crate::plan::{Change, Place};
+use crate::spec::ValidAttachments;
 use crate::spec::config::{CniArgs, NetworkConfig};
 use crate::spec::{AddResult, Attachment};
 use crate::testing::{Faults, Faulty, snapshot, snapshot_sandbox};
