@@ -182,6 +182,11 @@ fn gateways(input: &Input<'_>, result: &AddResult, desired: &mut Desired) {
         }
         _ => config.bridge.clone(),
     };
+    if result.ips.iter().any(|ip| ip.address.is_ipv6()) {
+        // The kernel asks for a pod's hardware address from the link-local address when it forwards to it: that has to be
+        // usable as soon as the first port comes up, not a second later.
+        parameter(desired, &format!("ipv6/conf/{link}/accept_dad"), "0");
+    }
     for ip in &result.ips {
         let Some(address) = ip.gateway.and_then(|gateway| {
             let prefix = ip.address.prefix();
@@ -193,9 +198,7 @@ fn gateways(input: &Input<'_>, result: &AddResult, desired: &mut Desired) {
             address: Address::new(&link, address),
             replace: config.force_address,
         };
-        if !desired.items.iter().any(|item| item.object == object) {
-            desired.share(Place::Host, object);
-        }
+        desired.share(Place::Host, object);
     }
     if result.ips.iter().any(|ip| ip.address.is_ipv4()) {
         parameter(desired, "ipv4/ip_forward", "1");

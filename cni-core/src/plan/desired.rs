@@ -148,21 +148,24 @@ impl Desired {
         Self::default()
     }
 
-    /// Declares an object of the attachment.
+    /// Declares an object of the attachment. Declaring one twice is declaring it once.
     pub fn own(&mut self, place: Place, object: Object) {
-        self.items.push(Declared {
-            place,
-            owner: Owner::Attachment,
-            object,
-        });
+        self.declare(place, Owner::Attachment, object);
     }
 
-    /// Declares an object that attachments share.
+    /// Declares an object that attachments share. Declaring one twice is declaring it once.
     pub fn share(&mut self, place: Place, object: Object) {
-        self.items.push(Declared {
+        self.declare(place, Owner::Shared, object);
+    }
+
+    fn declare(&mut self, place: Place, owner: Owner, object: Object) {
+        let declared = Declared {
             place,
-            owner: Owner::Shared,
+            owner,
             object,
-        });
+        };
+        if !self.items.contains(&declared) {
+            self.items.push(declared);
+        }
     }
 }

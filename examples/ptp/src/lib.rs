@@ -180,6 +180,12 @@ impl Pair<'_> {
         end.mtu = self.mtu;
         end.alias = Some(self.attachment.mark().to_string());
         desired.own(Place::Host, Object::Link(end));
+        if result.ips.iter().any(|ip| ip.address.is_ipv6()) {
+            // The kernel forwards only once the link-local address is usable: not a second later than the link is.
+            let host = self.attachment.host_name();
+            let (key, value) = (format!("net/ipv6/conf/{host}/accept_dad"), "0".to_owned());
+            desired.own(Place::Host, Object::Sysctl { key, value });
+        }
         inside::parameters(desired, container, result, Dad::Off);
         let mut end = LinkSpec::new(container, None);
         end.mtu = self.mtu;
@@ -212,6 +218,8 @@ impl Pair<'_> {
             let mut route = Route::new(prefix, &container);
             route.gateway = Some(gateway.ip());
             route.source = Some(pod.ip());
+            // Another address of the same prefix brings one like it.
+            route.beside_others = true;
             desired.own(Place::Container, Object::Route(route));
         }
         let key = match pod {

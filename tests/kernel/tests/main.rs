@@ -10,6 +10,7 @@ mod options;
 mod parallel;
 mod plugins;
 mod process;
+mod ptp;
 mod random;
 mod reach;
 mod refusals;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         contracts::TESTS,
         foreign::TESTS,
         process::TESTS,
+        ptp::TESTS,
         crash::TESTS,
         drift::TESTS,
         interop::TESTS,

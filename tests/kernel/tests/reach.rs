@@ -11,6 +11,7 @@ use crate::world::{
 };
 
 pub(crate) const TESTS: &[Test] = &tests![
+    the_first_packet_is_forwarded_between_two_fresh_bridges,
     every_way_works_with_ipv4_alone,
     every_way_works_with_ipv6_alone,
     every_way_works_with_both_families,
@@ -254,4 +255,18 @@ fn two_interfaces_of_a_pod_may_be_on_one_network() {
     reaches(&peer, &ips(&second)[0]);
     network.clone().interface("net1").del(&pod);
     assert!(link(&port(&second)).is_none());
+}
+
+/// The kernel looks for the second pod's hardware address by itself: from the link-local address of a bridge that has just
+/// come up.
+fn the_first_packet_is_forwarded_between_two_fresh_bridges() {
+    let network = Network::dual();
+    let other = Network::of(&["10.8.0.0/24", "fd00:8::/64"])
+        .with(json!({ "name": "other", "bridge": "br1", "ipMasq": false }));
+    let (a, b) = (Pod::new("a"), Pod::new("b"));
+    network.add(&a);
+    let far = other.add(&b);
+    for address in ips(&far) {
+        reaches(&a, &address);
+    }
 }
