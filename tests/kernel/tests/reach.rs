@@ -7,7 +7,7 @@ use cni_testkit::{Capture, Ping, Pod, Test, UdpEcho, tests};
 use serde_json::{Value, json};
 
 use crate::world::{
-    NODE4, NODE6, Network, OUTSIDE4, OUTSIDE6, ips, link, mac, outside, port, reaches,
+    NODE4, NODE6, Network, OUTSIDE4, OUTSIDE6, addresses, ips, link, mac, outside, port, reaches,
 };
 
 pub(crate) const TESTS: &[Test] = &tests![
@@ -266,6 +266,10 @@ fn the_first_packet_is_forwarded_between_two_fresh_bridges() {
     let (a, b) = (Pod::new("a"), Pod::new("b"));
     network.add(&a);
     let far = other.add(&b);
+    for bridge in ["br0", "br1"] {
+        let known = addresses(bridge);
+        assert!(known.iter().all(|address| !address.tentative), "{known:?}");
+    }
     for address in ips(&far) {
         reaches(&a, &address);
     }
