@@ -5,7 +5,8 @@
 //! cargo run --release -p cni-bench -- verbs --runs 200
 //! ```
 //!
-//! Every plugin run is a whole process, from spawn to exit, as a runtime sees it. All of it happens in namespaces of this
+//! Every plugin run is a whole process, from spawn to exit, as a runtime sees it; a pause of 40 ms before each lets the
+//! kernel clean up after the one before. All of it happens in namespaces of this
 //! process's own. Ours are built statically linked where the C library's archive is there, as they are meant to be shipped;
 //! `--dynamic` measures the default build.
 

@@ -7,6 +7,15 @@ use std::time::{Duration, Instant};
 use cni_testkit::{Invocation, Outcome};
 use nix::sys::resource::{UsageWho, getrusage};
 
+/// Longer than the kernel cleans up (RCU) after a process or a link has gone: no run is to pay for the one before it,
+/// and what runs after a slow one is not to profit from it.
+const SETTLING: Duration = Duration::from_millis(40);
+
+/// Waits until the kernel has cleaned up.
+pub(crate) fn settle() {
+    std::thread::sleep(SETTLING);
+}
+
 /// A series of measurements of one thing.
 #[derive(Default, Clone)]
 pub(crate) struct Series {
@@ -17,6 +26,7 @@ pub(crate) struct Series {
 impl Series {
     /// Runs a plugin once and takes its time; a failed run ends the benchmark.
     pub(crate) fn run(&mut self, invocation: &Invocation) -> Outcome {
+        settle();
         let before = cpu_of_children();
         let start = Instant::now();
         let outcome = invocation.run();
@@ -27,6 +37,7 @@ impl Series {
     }
 
     pub(crate) fn time(&mut self, body: impl FnOnce()) {
+        settle();
         let start = Instant::now();
         body();
         self.wall.push(start.elapsed());

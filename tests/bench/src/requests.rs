@@ -36,21 +36,21 @@ pub(crate) fn run() {
             times[times.len() * 9 / 10].as_secs_f64() * 1e6
         );
     };
-    now(host.apply(&[bridge("br0")])).expect("the kernel does it");
+    now(host.apply(&[bridge("req0")])).expect("the kernel does it");
     measure("open netlink socket", &mut |_| {
         drop(KernelNetlink::open().expect("the kernel does it"))
     });
     measure("open namespace", &mut |_| drop(open()));
     let sandbox = open();
-    measure("get link by name", &mut |_| drop(link(&host, "br0")));
-    measure("get missing link", &mut |_| drop(now(host.link("br1"))));
+    measure("get link by name", &mut |_| drop(link(&host, "req0")));
+    measure("get missing link", &mut |_| drop(now(host.link("req1"))));
     measure("veth create", &mut |n| {
         let new = veth(&format!("a{n}"), &format!("b{n}"), Some(&sandbox.path));
         now(host.apply_one(NetlinkChange::LinkAdd(new))).expect("the kernel does it");
     });
     measure("veth, port, up, no ll", &mut |n| {
         let mut new = veth(&format!("c{n}"), &format!("d{n}"), Some(&sandbox.path));
-        new.master = Some("br0".into());
+        new.master = Some("req0".into());
         new.up = true;
         new.ipv6_link_local = false;
         now(host.apply_one(NetlinkChange::LinkAdd(new))).expect("the kernel does it");
@@ -101,7 +101,7 @@ pub(crate) fn run() {
         now(sandbox.netlink.apply_one(NetlinkChange::RouteAdd(route))).expect("the kernel does it");
     });
     measure("addresses of a link", &mut |_| {
-        drop(now(host.addresses(Some("br0"))).expect("the kernel does it"))
+        drop(now(host.addresses(Some("req0"))).expect("the kernel does it"))
     });
     measure("dump 400 links", &mut |_| {
         drop(now(host.links(LinkFilter::All)).expect("the kernel does it"))
