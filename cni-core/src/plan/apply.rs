@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Duration;
 
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
@@ -98,7 +99,7 @@ async fn take_back(step: &Step, undo: &Change, handles: &Handles<'_>) -> Result<
             return Ok(());
         }
     }
-    attempt(step.place, undo, handles).await
+    attempt(step.place, undo, handles, Duration::ZERO).await
 }
 
 /// Applies the plan in order. On a failure, or when cancelled, takes back exactly what this call has done, and
@@ -186,29 +187,48 @@ async fn make(steps: &[Step], handles: &Handles<'_>, journal: &mut Journal) -> R
     outcome
 }
 
+/// How long an nftables transaction is begun after the deletion of a link beside it.
+///
+/// Both wait for the kernel's readers, one grace period after another (RCU). A transaction that is begun first has the
+/// deletion wait for the end of its own period and then for two more; one that is begun while the deletion waits already
+/// ends within those two. A deletion takes 10 ms at least, so the delay is never the last to end.
+const BEHIND: Duration = Duration::from_millis(1);
+
 /// Applies a plan of removals: attempts every step, takes what is missing for removed, and returns all errors.
 ///
-/// The kernel waits for its readers both when a veth and when an nftables object is deleted, some 15 ms each. The
-/// transaction is begun first and ended last, so that the two waits overlap.
+/// The kernel waits for its readers both when a veth and when an nftables object is deleted, some 15 ms each. The two
+/// run side by side, the transaction a little behind, so that it costs no wait of its own.
 pub async fn remove(plan: &Plan, handles: &Handles<'_>) -> Vec<Error> {
     let (firewall, rest): (Vec<&Step>, Vec<&Step>) = plan
         .steps()
         .iter()
         .partition(|step| matches!(step.change, Change::Firewall(_)));
+    let deletes_links = rest.iter().any(|step| {
+        let change = &step.change;
+        matches!(
+            change,
+            Change::Netlink(NetlinkChange::LinkDel { .. } | NetlinkChange::GroupDel { .. })
+        )
+    });
+    let delay = if deletes_links {
+        BEHIND
+    } else {
+        Duration::ZERO
+    };
     let (mut errors, more) = both(
-        remove_steps(&firewall, handles),
-        remove_steps(&rest, handles),
+        remove_steps(&firewall, handles, delay),
+        remove_steps(&rest, handles, Duration::ZERO),
     )
     .await;
     errors.extend(more);
     errors
 }
 
-async fn remove_steps(steps: &[&Step], handles: &Handles<'_>) -> Vec<Error> {
+async fn remove_steps(steps: &[&Step], handles: &Handles<'_>, delay: Duration) -> Vec<Error> {
     let mut errors = Vec::new();
     for step in steps {
         tracing::debug!(place = ?step.place, change = %step.change, "removing");
-        if let Err(error) = attempt(step.place, &step.change, handles).await {
+        if let Err(error) = attempt(step.place, &step.change, handles, delay).await {
             errors.push(error);
         }
     }
@@ -216,7 +236,12 @@ async fn remove_steps(steps: &[&Step], handles: &Handles<'_>) -> Vec<Error> {
 }
 
 /// One change; what is gone already is success.
-async fn attempt(place: Place, change: &Change, handles: &Handles<'_>) -> Result<()> {
+async fn attempt(
+    place: Place,
+    change: &Change,
+    handles: &Handles<'_>,
+    delay: Duration,
+) -> Result<()> {
     let outcome = match change {
         Change::Netlink(change) => handles.netlink(place)?.apply_one(change.clone()).await,
         Change::Sysctl { key, value } => {
@@ -226,11 +251,13 @@ async fn attempt(place: Place, change: &Change, handles: &Handles<'_>) -> Result
             }
             return handles.sysctl(place)?.write(key, value).await;
         }
-        Change::Firewall(changes) => match handles.host.firewall.commit(changes).await {
-            // The transaction fails as a whole when one element is gone: then each on its own.
-            Err(error) if is_gone(&error) => return attempt_each(changes, handles.host).await,
-            outcome => outcome,
-        },
+        Change::Firewall(changes) => {
+            match handles.host.firewall.commit_behind(changes, delay).await {
+                // The transaction fails as a whole when one element is gone: then each on its own.
+                Err(error) if is_gone(&error) => return attempt_each(changes, handles.host).await,
+                outcome => outcome,
+            }
+        }
     };
     match outcome {
         Err(error) if !is_gone(&error) => Err(error.into()),

@@ -9,6 +9,7 @@ mod rule;
 mod table;
 
 use std::fmt;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -47,4 +48,15 @@ pub trait Firewall: Send + Sync + fmt::Debug {
     /// implementation does that wait off the caller's thread, and its future ends when the wait has ended, so that a
     /// caller can overlap it with other work.
     async fn commit(&self, changes: &[FirewallChange]) -> Result<(), NetlinkError>;
+
+    /// As [`Firewall::commit`], begun `delay` after the first poll while the caller goes on with other work. Where a
+    /// transaction does not leave the caller's thread, it is begun at once.
+    async fn commit_behind(
+        &self,
+        changes: &[FirewallChange],
+        delay: Duration,
+    ) -> Result<(), NetlinkError> {
+        let _ = delay;
+        self.commit(changes).await
+    }
 }

@@ -10,6 +10,7 @@ mod uapi;
 mod value;
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -121,6 +122,14 @@ impl Firewall for KernelFirewall {
     }
 
     async fn commit(&self, changes: &[FirewallChange]) -> Result<(), NetlinkError> {
+        self.commit_behind(changes, Duration::ZERO).await
+    }
+
+    async fn commit_behind(
+        &self,
+        changes: &[FirewallChange],
+        delay: Duration,
+    ) -> Result<(), NetlinkError> {
         let batch = Batch::encode(changes).map_err(|(index, why)| {
             NetlinkError::new(culprit_text(changes, index, None), 0).with_message(why)
         })?;
@@ -131,7 +140,11 @@ impl Firewall for KernelFirewall {
         let result = if changes.iter().any(FirewallChange::deletes) {
             let batch = Arc::clone(&batch);
             // The socket is closed before the thread ends, and closing it waits for readers.
-            background::run(move || Connection::open()?.commit(&batch))
+            let work = move || {
+                std::thread::sleep(delay);
+                Connection::open()?.commit(&batch)
+            };
+            background::run(work)
                 .await
                 .unwrap_or_else(|| Err(Failure::own("the committing thread panicked")))
         } else {
