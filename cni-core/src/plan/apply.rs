@@ -63,7 +63,7 @@ impl Journal {
         let mut errors = Vec::new();
         for step in self.done.iter().rev() {
             for undo in &step.undo {
-                tracing::debug!(place = ?step.place, change = %undo, "taking back");
+                log(step.place, undo, || tracing::debug!("taking back"));
                 if let Err(error) = take_back(step, undo, handles).await {
                     errors.push(error);
                 }
@@ -148,6 +148,11 @@ async fn forward(
     Ok(())
 }
 
+/// Tells of a change inside a span of its own, whose fields are what and where. Nothing is rendered unless somebody listens.
+fn log(place: Place, change: &Change, tell: impl FnOnce()) {
+    tracing::debug_span!("change", ?place, %change).in_scope(tell);
+}
+
 fn together(first: &Step, step: &Step) -> bool {
     let netlink = |step: &Step| matches!(step.change, Change::Netlink(_));
     netlink(first) && netlink(step) && first.place == step.place
@@ -158,7 +163,9 @@ async fn make(steps: &[Step], handles: &Handles<'_>, journal: &mut Journal) -> R
         return Ok(());
     };
     for step in steps {
-        tracing::debug!(place = ?step.place, reason = %step.reason, change = %step.change, "applying");
+        log(step.place, &step.change, || {
+            tracing::debug!(reason = %step.reason, "applying");
+        });
     }
     let (done, outcome) = match &first.change {
         Change::Netlink(_) => {
@@ -227,7 +234,7 @@ pub async fn remove(plan: &Plan, handles: &Handles<'_>) -> Vec<Error> {
 async fn remove_steps(steps: &[&Step], handles: &Handles<'_>, delay: Duration) -> Vec<Error> {
     let mut errors = Vec::new();
     for step in steps {
-        tracing::debug!(place = ?step.place, change = %step.change, "removing");
+        log(step.place, &step.change, || tracing::debug!("removing"));
         if let Err(error) = attempt(step.place, &step.change, handles, delay).await {
             errors.push(error);
         }
