@@ -3,7 +3,7 @@
 //! | variable | meaning |
 //! |---|---|
 //! | `CNI_LOG` | `error`, `warn`, `info`, `debug` or `trace`; unset or anything else: no log |
-//! | `CNI_LOG_FORMAT` | `text` (default) or `json`: one object a line, the request's network, container and interface in its `span` |
+//! | `CNI_LOG_FORMAT` | `text` (default) or `json`: one object a line, the request's network, container and interface in the first of its `spans` |
 //! | `CNI_LOG_FILE` | path of a file to append to, mode 0600 when it is made; unset: stderr, which most runtimes show only on failure |
 
 use std::fs::File;
@@ -53,8 +53,8 @@ fn start(
     if json {
         let _ = tracing::subscriber::set_global_default(
             log.json()
-                .with_current_span(true)
-                .with_span_list(false)
+                .with_current_span(false)
+                .with_span_list(true)
                 .flatten_event(true)
                 .finish(),
         );

@@ -29,7 +29,7 @@
 //! | `CNI_TIMEOUT_MS` | all | an ADD that takes longer unwinds and answers with code 11 |
 //! | `CNI_DRY_RUN` | ADD DEL | `1` or `true`: print the plan on stderr, change nothing |
 //! | `CNI_LOG` | all | `error` to `trace`; unset: no log |
-//! | `CNI_LOG_FORMAT` | all | `text` or `json` (one object a line, the attachment in its `span`) |
+//! | `CNI_LOG_FORMAT` | all | `text` or `json` (one object a line, the attachment in the first of its `spans`, the change in the second) |
 //! | `CNI_LOG_FILE` | all | a file to append to; unset: stderr |
 //! | `TRACEPARENT` | all | W3C trace context; delegates get it with this request's span as the parent |
 //!

@@ -363,7 +363,7 @@ fn the_log_is_json_lines_with_the_attachment_and_stdout_stays_pure() {
     assert!(text.lines().count() >= 2, "{text}");
     for line in text.lines() {
         let line: Value = serde_json::from_str(line).unwrap();
-        let span = &line["span"];
+        let span = &line["spans"][0];
         assert_eq!(
             (&span["network"], &span["container"], &span["ifname"]),
             (&json!("net"), &json!("c1"), &json!("eth0")),

@@ -18,6 +18,7 @@ pub(crate) const TESTS: &[Test] = &tests![
     no_program_is_needed,
     a_dry_run_changes_nothing_and_names_every_part,
     an_iptables_policy_stands_beside_ours,
+    every_change_is_logged_in_a_span_of_its_request,
 ];
 
 fn valid(pods: &[&Pod]) -> Value {
@@ -189,4 +190,40 @@ fn an_iptables_policy_stands_beside_ours() {
     network.del(&pod);
     network.gc(valid(&[])).silent_success();
     assert_eq!(iptables("-S"), rules);
+}
+
+fn every_change_is_logged_in_a_span_of_its_request() {
+    let pod = Pod::new("pod");
+    let run = Network::dual().run("ADD", &pod);
+    let outcome = run
+        .env("CNI_LOG", "debug")
+        .env("CNI_LOG_FORMAT", "json")
+        .run();
+    outcome.result();
+    let log = String::from_utf8_lossy(&outcome.output.stderr).into_owned();
+    let lines: Vec<Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a line of JSON"))
+        .collect();
+    assert!(
+        lines
+            .iter()
+            .all(|line| line["spans"][0]["container"] == pod.id()),
+        "{log}"
+    );
+    let changes: Vec<&str> = lines
+        .iter()
+        .filter(|line| line["spans"][1]["name"] == "change")
+        .filter_map(|line| line["spans"][1]["change"].as_str())
+        .collect();
+    for part in [
+        "ip link add br0",
+        "ip address add 10.9.0.2/24 dev eth0",
+        "nft",
+    ] {
+        assert!(
+            changes.iter().any(|change| change.contains(part)),
+            "{part}: {log}"
+        );
+    }
 }
