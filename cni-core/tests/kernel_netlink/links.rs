@@ -338,3 +338,18 @@ pub(crate) fn an_index_is_looked_up_again_when_the_link_was_replaced() {
     now(host.apply_one(address)).unwrap();
     assert_eq!(now(other.addresses(Some("a"))).unwrap().len(), 1);
 }
+
+pub(crate) fn a_full_bridge_says_so() {
+    let host = KernelNetlink::open().unwrap();
+    now(host.apply(&[bridge("br0")])).unwrap();
+    let port = |number: usize| {
+        let mut new = veth(&format!("a{number}"), &format!("b{number}"), None);
+        new.master = Some("br0".into());
+        NetlinkChange::LinkAdd(new)
+    };
+    let ports: Vec<NetlinkChange> = (0..1023).map(port).collect();
+    now(host.apply(&ports)).unwrap();
+    let error = now(host.apply_one(port(1023))).unwrap_err();
+    assert_eq!(error.errno, errno::EXFULL);
+    assert!(error.to_string().contains("1,023"), "{error}");
+}

@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         links::ports_become_hairpins_and_isolated,
         links::vlans_work_or_are_refused_clearly,
         links::a_group_is_deleted_at_once,
+        links::a_full_bridge_says_so,
         links::a_dump_of_hundreds_of_links_is_whole,
         links::an_index_is_looked_up_again_when_the_link_was_replaced,
         routes::addresses_and_routes_come_back_as_they_were_made,

@@ -25,7 +25,8 @@ impl State {
                 self.attempt(change)
             }
             outcome => outcome,
-        };
+        }
+        .map_err(explained);
         match change {
             NetlinkChange::LinkAdd(new) => self.forget(&new.name),
             NetlinkChange::LinkDel { link } => self.forget(link),
@@ -219,6 +220,15 @@ impl State {
         message.attributes.push(LinkAttribute::Group(group));
         self.send(RouteNetlinkMessage::DelLink(message))
     }
+}
+
+/// What the kernel leaves without a sentence, and `strerror` makes worse.
+fn explained(mut failure: Failure) -> Failure {
+    if failure.errno == errno::EXFULL && failure.message.is_none() {
+        let message = "the bridge has all the ports that it can have, 1,023 (BR_MAX_PORTS)";
+        failure.message = Some(message.to_owned());
+    }
+    failure
 }
 
 fn valid_name(name: &str) -> Result<(), Failure> {
