@@ -56,6 +56,8 @@
 //! | [`backend`] | the trait, and what it is asked |
 //! | [`attach`] | the life of an attachment by a veth pair |
 //! | [`plan`] | declare, diff, apply, unwind |
+//! | [`cluster`] | who the other nodes are |
+//! | [`fabric`] | what connects this node with them |
 //! | [`host`] | the kernel: one small trait for each facility, with value types of our own |
 //! | [`ipam`] | addresses: `host-local` and `static` in process, any other plugin executed |
 //! | [`nat`] | masquerade in nftables |
@@ -67,7 +69,9 @@
 pub mod attach;
 pub mod backend;
 mod cancel;
+pub mod cluster;
 mod error;
+pub mod fabric;
 pub mod host;
 pub mod ipam;
 #[cfg(feature = "log")]

@@ -4,13 +4,17 @@ use std::sync::Arc;
 
 pub(crate) mod disk;
 pub mod firewall;
+pub mod forwarding;
 pub mod lock;
+pub mod monitor;
 pub mod netlink;
 pub mod netns;
 pub mod sysctl;
 
 pub use firewall::Firewall;
+pub use forwarding::Forwarding;
 pub use lock::HostLock;
+pub use monitor::{KernelEvent, Monitor};
 pub use netlink::{Netlink, NetlinkExt};
 pub use netns::{NamespaceOpener, NetnsPath};
 pub use sysctl::Sysctl;

@@ -1,0 +1,42 @@
+//! Where the nodes are known from.
+
+use std::fmt;
+
+use async_trait::async_trait;
+
+use super::{Node, NodeUid};
+
+/// Tells of the nodes of a cluster, this one included.
+///
+/// # Contract
+///
+/// * The first event that carries nodes is a [`PeerEvent::Reset`]; a source that starts with single puts sends an empty
+///   reset first.
+/// * After a disconnection it sends what changed meanwhile, by value, or a reset; never a removal because the connection
+///   broke.
+/// * One record that makes no sense is [`PeerEvent::Rejected`], and the rest goes on.
+/// * `next` may be dropped at any await point, and loses nothing.
+#[async_trait]
+pub trait PeerSource: Send + fmt::Debug {
+    /// The next event. A source never ends: one that has nothing more to say waits for ever.
+    async fn next(&mut self) -> PeerEvent;
+}
+
+/// What a source tells.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum PeerEvent {
+    /// These are the nodes, all of them; who is not in the list has gone.
+    Reset(Vec<Node>),
+    /// This node is so now.
+    Put(Node),
+    /// This node has gone.
+    Remove(NodeUid),
+    /// Everything that was known to the source has been told: before that, nothing may be removed from the kernel.
+    InSync,
+    /// The source cannot be reached, with the reason; what is known stays in force.
+    Disconnected(String),
+    /// Something that the source holds cannot be used, with the place, the value, the rule and what to do; what worked
+    /// stays in force. The next reset or put says that it has been mended.
+    Rejected(String),
+}

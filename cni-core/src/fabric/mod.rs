@@ -1,0 +1,189 @@
+//! What connects this node with the others: declare, diff, apply, for tens of thousands of peers.
+//!
+//! A [`Fabric`] says, as pure functions, what the node needs whoever its peers are ([`Fabric::base`]) and what one peer needs
+//! ([`Fabric::peer`]). The engine compares that with the kernel and makes the difference: the next hop before the
+//! route, the route gone before the next hop, so that there is no moment in which traffic has nowhere to go.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnetwork::IpNetwork;
+
+use crate::cluster::{Capability, Node, View};
+use crate::error::Result;
+use crate::host::firewall::{Table, TableSpec};
+use crate::host::forwarding::Entry;
+use crate::host::netlink::MacAddr;
+use crate::plan::Desired;
+use crate::spec::NetworkName;
+
+/// A way of connecting nodes. Its functions are pure.
+pub trait Fabric: Send + Sync + fmt::Debug {
+    /// Whose the objects are: how they are told from everybody else's.
+    fn owner(&self) -> Owner;
+
+    /// What this node needs whoever its peers are: device, addresses, parameters, table, and entries without a peer.
+    ///
+    /// # Errors
+    /// What keeps the node from being connected at all: it has no underlay address, the kernel lacks the data path.
+    fn base(&self, me: &Node, census: &Census, facts: &Facts) -> Result<Base>;
+
+    /// What one peer needs, given the base that was made of the same facts.
+    ///
+    /// # Errors
+    /// Why it cannot be reached, in words that name the value: it is not in the same segment, has no address of the
+    /// underlay's family.
+    fn peer(
+        &self,
+        me: &Node,
+        base: &Base,
+        facts: &Facts,
+        ids: &dyn NextHopIds,
+        peer: &Node,
+    ) -> std::result::Result<Vec<Item>, String>;
+}
+
+/// How objects are known to be ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// The network.
+    pub network: NetworkName,
+    /// The `RTPROT_*` number of our routes, next hops and rules.
+    pub protocol: u8,
+    /// Names of devices that are ours where they bear the network's alias ([`NetworkName::shared_alias`]): today's, and those
+    /// of other configurations.
+    pub devices: Vec<String>,
+    /// Our nftables table.
+    pub table: Table,
+}
+
+/// Ids of next hops: a pure function of the cluster's nodes, unique among them, stable for a node as far as that goes.
+pub trait NextHopIds {
+    /// The id for routes of one family through a peer; where one serves both families, `ipv6` is said.
+    fn id(&self, peer: &Node, ipv6: bool) -> u32;
+}
+
+/// What the base depends on of all nodes together, this one included.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Census {
+    /// Lengths of IPv4 pod prefixes.
+    pub lengths4: BTreeSet<u8>,
+    /// Lengths of IPv6 pod prefixes.
+    pub lengths6: BTreeSet<u8>,
+    /// What every node that tells of its capabilities can do; `None` when none tells.
+    pub capabilities: Option<BTreeSet<Capability>>,
+    /// Whether every node has an IPv4 underlay address.
+    pub all_underlay4: bool,
+    /// Whether every node has an IPv6 underlay address.
+    pub all_underlay6: bool,
+    /// The smallest MTU of an underlay that a node tells of, in bytes.
+    pub mtu: Option<u32>,
+}
+
+/// What the host is like.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Facts {
+    /// Links that are not our own devices and have addresses or on-link routes.
+    pub uplinks: Vec<Uplink>,
+    /// Whether the kernel has next-hop objects.
+    pub next_hops: bool,
+    /// Whether the kernel speaks IPv6.
+    pub ipv6: bool,
+}
+
+/// A link that leads to other nodes, perhaps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Uplink {
+    /// Its name.
+    pub link: Arc<str>,
+    /// Its index.
+    pub index: u32,
+    /// MTU in bytes.
+    pub mtu: u32,
+    /// Whether it is up.
+    pub up: bool,
+    /// Addresses of its own.
+    pub addresses: Vec<IpAddr>,
+    /// Prefixes whose addresses are in its segment: of its addresses' prefix routes, and of other routes without a gateway.
+    pub on_link: Vec<IpNetwork>,
+}
+
+/// What a node needs whoever its peers are.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Base {
+    /// Device, addresses and parameters, in the order in which they are made. The plan engine does it.
+    pub desired: Desired,
+    /// The table, with the sets that [`Item::Member`]s are in. Its rules come into force after the members are in.
+    pub table: Option<TableSpec>,
+    /// Entries and members that belong to no peer.
+    pub items: Vec<Item>,
+    /// The tunnel's device, where there is one: neighbours and forwarding entries of it are all ours.
+    pub device: Option<Arc<str>>,
+    /// The largest packet of a pod, in bytes.
+    pub mtu: u32,
+    /// What was chosen of several possibilities, for people: the data path, the underlay's family.
+    pub choices: Vec<String>,
+}
+
+/// One of very many things.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Item {
+    /// A next hop, route, neighbour, forwarding entry or rule.
+    Entry(Entry),
+    /// A member of a set of our nftables table.
+    Member(Member),
+}
+
+/// A member of a set.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Member {
+    /// The set's name.
+    pub set: Arc<str>,
+    /// First part of the key.
+    pub first: IpAddr,
+    /// Second part, where the key has two.
+    pub second: Option<IpAddr>,
+}
+
+impl Census {
+    /// Counts the nodes of a view.
+    pub fn of(view: &View) -> Self {
+        let mut census = Self {
+            all_underlay4: true,
+            all_underlay6: true,
+            ..Self::default()
+        };
+        for node in view.me().into_iter().chain(view.peers()) {
+            census.count(node);
+        }
+        census
+    }
+
+    fn count(&mut self, node: &Node) {
+        for prefix in &node.prefixes {
+            match prefix {
+                IpNetwork::V4(prefix) => self.lengths4.insert(prefix.prefix()),
+                IpNetwork::V6(prefix) => self.lengths6.insert(prefix.prefix()),
+            };
+        }
+        if let Some(can) = &node.capabilities {
+            let can: BTreeSet<Capability> = can.iter().copied().collect();
+            self.capabilities = Some(match self.capabilities.take() {
+                Some(all) => all.intersection(&can).copied().collect(),
+                None => can,
+            });
+        }
+        self.all_underlay4 &= node.underlay(false).is_some();
+        self.all_underlay6 &= node.underlay(true).is_some();
+        self.mtu = self.mtu.into_iter().chain(node.mtu).min();
+    }
+}
+
+/// The hardware address of a node's VTEP: what the source says, else a function of its uid.
+pub fn vtep_mac(node: &Node) -> MacAddr {
+    node.vtep_mac
+        .unwrap_or_else(|| crate::attach::derived_mac(&["vtep", node.uid.as_str()]))
+}
