@@ -34,6 +34,8 @@ pub(super) enum Why {
     Differs(Box<Item>),
     /// Another program's route stands before it.
     Behind,
+    /// There are two of it.
+    Twice,
     /// Nobody wants it.
     Surplus,
 }
@@ -91,6 +93,7 @@ impl Step {
                 self.item.whither()
             ),
             Why::Behind => format!("{what} stands behind another program's"),
+            Why::Twice => format!("{what} is there twice"),
             Why::Surplus if whose.is_some() => format!("{what} is not wanted any more"),
             Why::Surplus => format!("{what} belongs to no node of the cluster"),
         }

@@ -41,7 +41,7 @@ struct Record {
     key: u64,
     /// A route's.
     metric: u32,
-    /// Whose it is, and in the six lowest bits what is known of it.
+    /// Whose it is, and in the seven lowest bits what is known of it.
     tag: u32,
     /// Hash of the rest.
     value: u64,
@@ -59,7 +59,9 @@ const BEHIND: u32 = 8;
 const MEMBER: u32 = 16;
 /// Others' routes may take precedence.
 const YIELDS: u32 = 32;
-const FLAG_BITS: u32 = 6;
+/// We have two of its key, which IPv4 routes alone can be.
+const TWICE: u32 = 64;
+const FLAG_BITS: u32 = 7;
 
 /// Another program's entry in the way of ours.
 #[derive(Debug)]
@@ -128,7 +130,7 @@ impl Index {
         });
     }
 
-    /// The kernel has this.
+    /// The kernel has this. The same may be said again: a read that others' changes disturb begins anew.
     pub(super) fn see(&mut self, item: Item, whose: Option<Whose>) {
         if let Item::Entry(entry) = &item
             && !self.is_ours(entry)
@@ -144,19 +146,18 @@ impl Index {
         let Some(record) = self.records.get_mut(place) else {
             return;
         };
-        if record.value == value {
-            // What we had in its place stands beside it.
-            if record.is(WRONG)
-                && let Some(other) = self.wrong.remove(&place)
-            {
-                self.surplus.push((Item::Entry(other), None));
+        match item {
+            _ if record.value == value && !record.is(WRONG) => record.mark(SEEN, 0),
+            // Two of one key, or one that changed while it was read: either way both have to go.
+            _ if record.value == value => record.mark(TWICE, 0),
+            Item::Entry(entry) => {
+                let other = self.wrong.insert(place, entry.clone());
+                if record.is(SEEN) || other.is_some_and(|other| other != entry) {
+                    record.mark(TWICE, 0);
+                }
+                record.mark(WRONG, SEEN);
             }
-            record.mark(SEEN, WRONG);
-        } else if record.is(SEEN | WRONG) {
-            self.surplus.push((item, whose));
-        } else if let Item::Entry(entry) = item {
-            record.mark(WRONG, 0);
-            self.wrong.insert(place, entry);
+            Item::Member(_) => {}
         }
     }
 
@@ -188,7 +189,7 @@ impl Index {
             return;
         }
         let before = *record;
-        record.mark(SEEN, WRONG | BEHIND);
+        record.mark(SEEN, WRONG | BEHIND | TWICE);
         let found = self.wrong.remove(&place);
         let mut step = |act, item: &Item, why| {
             steps.push(Step {
@@ -200,6 +201,14 @@ impl Index {
         };
         let behind = before.is(BEHIND);
         match found {
+            // A removal takes the first of one key, whatever it leads to.
+            Some(found) if before.is(TWICE) => {
+                let found = Item::Entry(found);
+                step(Act::Del, &found, Why::Twice);
+                step(Act::Del, &found, Why::Twice);
+                let act = if before.is(FOREIGN) { Act::Prepend } else { Act::Add };
+                step(act, &item, Why::Differs(Box::new(found)));
+            }
             // A replacement would hit the route that is asked first, which is not ours.
             Some(found) if behind => {
                 let found = Item::Entry(found);
@@ -224,6 +233,7 @@ impl Index {
     pub(super) fn removals(&mut self) -> Vec<Step> {
         let mut surplus = std::mem::take(&mut self.surplus);
         surplus.sort_by_cached_key(|(item, _)| (std::cmp::Reverse(item.stage()), sort_key(item)));
+        surplus.dedup_by(|later, first| later.0 == first.0);
         let steps = surplus.into_iter().map(|(item, whose)| Step {
             act: Act::Del,
             item,
