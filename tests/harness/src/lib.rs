@@ -24,6 +24,7 @@
 
 mod binaries;
 mod capture;
+pub mod cluster;
 mod counters;
 mod echo;
 mod namespaces;
