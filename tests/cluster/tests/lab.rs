@@ -1,15 +1,17 @@
 //! The lab itself, by a cluster made by hand: what the other tests take for granted.
 
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use cni_testkit::cluster::{
-    Attached, Cluster, Families, Layout, Matrix, Node, Segment, Stream, await_condition,
+    Attached, Cluster, Families, Forged, Layout, Matrix, Node, Segment, Stream, await_condition,
     flannel_mac, join_as_flannel,
 };
 use cni_testkit::{
-    Chain, Ping, Snapshot, Test, ping, require, sysctl, tests, workspace_plugin_dir,
+    Capture, Chain, Ping, Snapshot, Test, ping, require, sysctl, tests, workspace_plugin_dir,
 };
 use serde_json::json;
 
@@ -21,6 +23,8 @@ pub(crate) const TESTS: &[Test] = &tests![
     a_cluster_is_built_quickly,
     a_stream_counts_what_is_lost,
     nothing_reaches_a_pod_without_a_way,
+    a_forged_packet_comes_out_of_a_tunnel_that_lets_everybody_in,
+    a_program_on_a_node_ends_with_the_test,
 ];
 
 fn a_cluster_made_by_hand_connects_all_pods_in_both_families() {
@@ -161,6 +165,57 @@ fn nothing_reaches_a_pod_without_a_way() {
             assert!(outcome.is_err(), "{} reaches {target}", from.id());
         }
     }
+}
+
+fn a_forged_packet_comes_out_of_a_tunnel_that_lets_everybody_in() {
+    // The counterpart of the tests in which it must not: Flannel's device takes packets from anybody.
+    let cluster = Cluster::build(&Layout::new(2));
+    let pods = connect(&cluster);
+    let stranger = cluster.stranger(Segment::A);
+    let node = cluster.node(0);
+    for (family, prefix) in node.pod_prefixes().iter().enumerate() {
+        let (source, target) = (pods[1].addresses[family], pods[0].addresses[family]);
+        let device = mac(&flannel_mac(node, prefix));
+        let tunnel = (node.address_like(target), 8472).into();
+        let capture = Capture::start(&pods[0].pod, "eth0");
+        let wrong = Forged::classic(2, device, source, target).text("of another network");
+        wrong.send(&stranger.pod, None, tunnel);
+        let forged = Forged::classic(1, device, source, target);
+        forged.send(&stranger.pod, None, tunnel);
+        let seen = capture.find(Duration::from_secs(1), |frame| {
+            assert!(!wrong.is_in(&frame.bytes), "a wrong VNI came in");
+            forged.is_in(&frame.bytes)
+        });
+        let seen = seen.expect("the forged packet");
+        assert_eq!(seen.source(), Some(source));
+        assert_eq!(seen.destination(), Some(target));
+    }
+}
+
+fn mac(text: &str) -> [u8; 6] {
+    let mut parts = text.split(':').map(|part| u8::from_str_radix(part, 16));
+    [(); 6].map(|()| parts.next().expect("six parts").expect("a number"))
+}
+
+fn a_program_on_a_node_ends_with_the_test() {
+    let cluster = Cluster::build(&Layout::new(1));
+    let node = cluster.node(0);
+    let mut sleep = Command::new("/bin/sh");
+    sleep.args([
+        "-c",
+        "echo hello > /run/hello; echo started; exec sleep 1000",
+    ]);
+    let process = node.start(&mut sleep);
+    await_condition("it runs", || process.log().contains("started"));
+    assert_eq!(node.read("/run/hello").as_deref(), Some("hello\n"));
+    let directory = format!("/proc/{}", process.id());
+    assert!(Path::new(&directory).exists());
+    let status = process.stop().expect("an end");
+    assert_eq!(status.signal(), Some(15));
+    let process = node.start(&mut sleep);
+    let directory = format!("/proc/{}", process.id());
+    drop(process);
+    assert!(!Path::new(&directory).exists());
 }
 
 fn which(program: &str) -> Option<String> {

@@ -14,6 +14,7 @@
 
 mod attached;
 mod flannel;
+mod forge;
 mod layout;
 mod node;
 mod stream;
@@ -28,6 +29,7 @@ use serde_json::{Value, json};
 
 pub use attached::{Attached, Matrix, Way};
 pub use flannel::{flannel_mac, join_as_flannel};
+pub use forge::Forged;
 pub use layout::{Families, Layout, Segment};
 pub use node::Node;
 pub use stream::{Stream, Tally};

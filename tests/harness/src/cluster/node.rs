@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::layout::Segment;
 use super::{Attached, wire};
 use crate::pod;
-use crate::{Capture, Chain, Pod, Snapshot, namespaces};
+use crate::{Capture, Chain, Pod, Process, Snapshot, namespaces};
 
 /// A node of a [`Cluster`](super::Cluster): its interface `eth0` is in a segment of the underlay, it forwards, and its
 /// default routes go through the router. What runs in it sees the node's network, an empty `/run` and `/var/lib` that
@@ -116,6 +116,14 @@ impl Node {
                 .output()
                 .expect("a shell")
         })
+    }
+
+    /// Starts a program on the node, which runs beside the test.
+    ///
+    /// # Panics
+    /// As [`Process::start`].
+    pub fn start(&self, command: &mut Command) -> Process {
+        self.run(|| Process::start(command))
     }
 
     /// Puts a file in place on the node, atomically, and the directories above it where missing.
