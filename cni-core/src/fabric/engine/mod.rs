@@ -105,6 +105,7 @@ impl Engine {
             true => Removal::Allowed,
             false => Removal::Withheld,
         };
+        let changes = &update::coalesced(changes)[..];
         let Some(steps) = self.delta(view, changes) else {
             return self.passes(view, removal, false).await;
         };
