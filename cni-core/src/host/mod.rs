@@ -9,6 +9,8 @@ pub mod lock;
 pub mod monitor;
 pub mod netlink;
 pub mod netns;
+#[cfg(feature = "kernel")]
+mod rtnl;
 pub mod sysctl;
 
 pub use firewall::Firewall;

@@ -9,8 +9,8 @@ use rtnetlink::packet_route::link::LinkAttribute;
 use super::super::change::NetlinkChange;
 use super::super::error::errno;
 use super::super::link::{LinkSettings, NewLink, NewLinkKind, Vlan};
-use super::socket::Failure;
 use super::{State, can_be_a_name, encode, encode_route};
+use crate::host::rtnl::Failure;
 
 /// The protocol is not there, or not on this link.
 const EAFNOSUPPORT: i32 = 97;

@@ -15,15 +15,13 @@ mod apply;
 mod decode;
 mod encode;
 mod encode_route;
-mod socket;
-mod wire;
 
 use super::change::NetlinkChange;
 use super::error::{ApplyError, NetlinkError, errno};
 use super::link::{Link, Vlan};
 use super::route::{Address, Neighbour, Route};
 use super::{LinkFilter, Netlink};
-use socket::{Connection, Failure};
+use crate::host::rtnl::{Connection, Failure};
 
 /// The kernel's links, addresses, routes and neighbours in the network namespace in which it was opened.
 ///

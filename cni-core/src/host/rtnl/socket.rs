@@ -12,8 +12,8 @@ use rtnetlink::packet_core::{
 };
 use rtnetlink::packet_route::RouteNetlinkMessage;
 
-use super::super::error::errno;
 use super::wire::{attributes, i32_of, string_of, u16_at, u16_of, u32_at, u32_of};
+use crate::host::netlink::errno;
 
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
@@ -33,14 +33,14 @@ const ATTEMPTS: usize = 10;
 
 /// A failure of one request: errno (0 when it is not the kernel's) and a sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Failure {
-    pub(super) errno: i32,
-    pub(super) message: Option<String>,
+pub(in crate::host) struct Failure {
+    pub(in crate::host) errno: i32,
+    pub(in crate::host) message: Option<String>,
 }
 
 impl Failure {
     /// A failure that is not the kernel's.
-    pub(super) fn local(message: impl Into<String>) -> Self {
+    pub(in crate::host) fn local(message: impl Into<String>) -> Self {
         Self {
             errno: 0,
             message: Some(message.into()),
@@ -48,7 +48,7 @@ impl Failure {
     }
 
     /// A failure found before the kernel was asked, with the errno that it would have answered.
-    pub(super) fn refused(errno: i32, message: impl Into<String>) -> Self {
+    pub(in crate::host) fn refused(errno: i32, message: impl Into<String>) -> Self {
         Self {
             errno,
             message: Some(message.into()),
@@ -57,9 +57,9 @@ impl Failure {
 }
 
 /// A reply: message type and payload.
-pub(super) type Reply<'a> = (u16, &'a [u8]);
+pub(in crate::host) type Reply<'a> = (u16, &'a [u8]);
 
-pub(super) struct Connection {
+pub(in crate::host) struct Connection {
     socket: Socket,
     sequence: u32,
     received: Vec<u8>,
@@ -68,7 +68,7 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Opens a socket in the calling thread's network namespace; it stays there wherever it is used.
-    pub(super) fn open() -> io::Result<Self> {
+    pub(in crate::host) fn open() -> io::Result<Self> {
         let socket = Socket::new(NETLINK_ROUTE)?;
         // Connecting binds as well, and then only the kernel can send to this socket.
         socket.connect(&SocketAddr::new(0, 0))?;
@@ -85,7 +85,7 @@ impl Connection {
     }
 
     /// One change; returns when the kernel has made it.
-    pub(super) fn change(
+    pub(in crate::host) fn change(
         &mut self,
         message: RouteNetlinkMessage,
         flags: u16,
@@ -95,7 +95,7 @@ impl Connection {
     }
 
     /// One read of one object. No acknowledgement is asked for: the reply is the end, and an error comes as one.
-    pub(super) fn get(
+    pub(in crate::host) fn get(
         &mut self,
         message: RouteNetlinkMessage,
         each: &mut dyn FnMut(Reply<'_>),
@@ -105,7 +105,7 @@ impl Connection {
     }
 
     /// A dump. What an interrupted one has brought is thrown away, and it is asked for again.
-    pub(super) fn dump<T>(
+    pub(in crate::host) fn dump<T>(
         &mut self,
         message: &RouteNetlinkMessage,
         mut each: impl FnMut(Reply<'_>, &mut Vec<T>),
