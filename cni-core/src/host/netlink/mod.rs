@@ -17,6 +17,7 @@ mod link;
 mod route;
 
 pub use change::NetlinkChange;
+pub(in crate::host) use display::Word;
 pub use error::{ApplyError, NetlinkError, errno};
 #[cfg(feature = "kernel")]
 pub use kernel::KernelNetlink;

@@ -36,6 +36,10 @@ pub(in crate::host) fn u32_of(value: &[u8]) -> Option<u32> {
     Some(u32::from_ne_bytes(value.get(..4)?.try_into().ok()?))
 }
 
+pub(in crate::host) fn u64_of(value: &[u8]) -> Option<u64> {
+    Some(u64::from_ne_bytes(value.get(..8)?.try_into().ok()?))
+}
+
 pub(in crate::host) fn i32_of(value: &[u8]) -> Option<i32> {
     u32_of(value).map(u32::cast_signed)
 }

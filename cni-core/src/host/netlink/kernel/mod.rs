@@ -152,11 +152,7 @@ trait Named<T> {
 
 impl<T> Named<T> for Result<T, Failure> {
     fn named(self, operation: impl FnOnce() -> String) -> Result<T, NetlinkError> {
-        self.map_err(|failure| {
-            let mut error = NetlinkError::new(operation(), failure.errno);
-            error.message = failure.message;
-            error
-        })
+        self.map_err(|failure| failure.named(operation()))
     }
 }
 
