@@ -121,6 +121,7 @@ impl Fabric for Tiny {
                     id: 1,
                     remote: underlay,
                     checksum: false,
+                    source: None,
                 }),
             };
             items.push(next_hop(ids.id(peer, true), hop));
