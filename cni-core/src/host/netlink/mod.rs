@@ -15,6 +15,7 @@ mod error;
 mod kernel;
 mod link;
 mod route;
+mod vxlan;
 
 pub use change::NetlinkChange;
 pub use error::{ApplyError, NetlinkError, errno};
@@ -24,6 +25,7 @@ pub use link::{
     Link, LinkKind, LinkSettings, MacAddr, NewLink, NewLinkKind, OperState, PortSettings, Vlan,
 };
 pub use route::{Address, Neighbour, Route};
+pub use vxlan::{Vxlan, VxlanSettings};
 
 /// Links, addresses, routes and neighbours of one network namespace.
 ///

@@ -23,13 +23,14 @@ mod ports;
 mod routes;
 mod state;
 mod sysctl;
+mod vxlan;
 
 /// Several network namespaces in memory, with the kernel's rules and errnos. Clones share them.
 ///
 /// The host's namespace is there from the beginning; others are made by name ([`FakeKernel::namespace`]). Every
 /// namespace has `lo`, down.
 ///
-/// Modelled: links (bridges, veth pairs across namespaces, dummies) with index, master, carrier and operational state,
+/// Modelled: links (bridges, veth pairs across namespaces, VXLAN devices, dummies) with index, master, carrier and operational state,
 /// MTU, MAC, alias, group and flags; addresses with their prefix routes; routes; bridge ports and VLANs; kernel
 /// parameters; nftables; the host lock.
 ///

@@ -220,6 +220,11 @@ impl Device {
         matches!(self.link.kind, LinkKind::Bridge { .. })
     }
 
+    /// It carries packets without an Ethernet header (`ARPHRD_NONE`).
+    pub(super) fn has_no_mac(&self) -> bool {
+        matches!(&self.link.kind, LinkKind::Vxlan(vxlan) if vxlan.gpe)
+    }
+
     pub(super) fn is_loopback(&self) -> bool {
         self.link.kind == LinkKind::Physical
     }
@@ -232,7 +237,7 @@ impl Device {
     /// Smallest and largest MTU in bytes, as the driver sets them.
     pub(super) fn mtu_range(&self) -> (u32, u32) {
         match self.link.kind {
-            LinkKind::Bridge { .. } | LinkKind::Veth => (68, 65535),
+            LinkKind::Bridge { .. } | LinkKind::Veth | LinkKind::Vxlan(_) => (68, 65535),
             _ => (0, u32::MAX),
         }
     }
