@@ -2,7 +2,7 @@
 
 use cni_core::Result;
 use cni_core::cluster::Node;
-use cni_core::fabric::{self, Base, Census, Fabric, Facts, Item, NextHopIds, Owner};
+use cni_core::fabric::{Base, Census, Fabric, Facts, Item, NextHopIds, Owner};
 use cni_core::node::desired::{self, Routing, underlay_mtu};
 use cni_core::plan::Desired;
 
@@ -30,7 +30,7 @@ impl Fabric for HostGwFabric {
     fn owner(&self) -> Owner {
         let network = self.config.node.network.clone();
         Owner {
-            table: fabric::tables::table(&network),
+            table: desired::table(&network),
             network,
             protocol: self.config.node.protocol,
             // What a VXLAN network under the same name would have left.
@@ -78,7 +78,10 @@ impl Fabric for HostGwFabric {
         let (items, missing) = routing.direct(me, facts, ids, peer);
         match missing.is_empty() {
             true => Ok(items),
-            false => Err(missing.join("; ")),
+            false => Err(format!(
+                "{}; a network of type vxlan reaches it",
+                missing.join("; ")
+            )),
         }
     }
 }

@@ -23,12 +23,6 @@ pub struct VxlanFabric {
     device: Arc<str>,
 }
 
-/// What was chosen once, when the base was made; the base's device tells.
-struct Tunnel<'a> {
-    device: &'a Arc<str>,
-    vxlan: &'a Vxlan,
-}
-
 impl VxlanFabric {
     /// A fabric as the configuration has it.
     pub fn new(config: VxlanConfig) -> Self {
@@ -296,7 +290,7 @@ impl Fabric for VxlanFabric {
         let mut devices = vec![self.config.device.clone(), default_device(self.config.vni)];
         devices.dedup();
         Owner {
-            table: fabric::tables::table(&network),
+            table: desired::table(&network),
             network,
             protocol: self.config.node.protocol,
             devices,

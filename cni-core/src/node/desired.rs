@@ -7,9 +7,12 @@ use ipnetwork::IpNetwork;
 use crate::cluster::Node;
 use crate::error::{Error, ErrorKind};
 use crate::fabric::{Census, Facts, Item, NextHopIds, Uplink};
+use crate::host::firewall::{Family, Table};
 use crate::host::forwarding::{Entry, Hop, NextHop, PolicyRule, Route, Via};
 use crate::host::netlink;
 use crate::plan::{Desired, Object, Place};
+use crate::spec::NetworkName;
+use crate::spec::names::{base32, hash128};
 
 /// Metric of the route that keeps unused addresses of an own prefix from leaving by the default route: the inner
 /// attachment's own routes are better.
@@ -265,6 +268,16 @@ pub fn rules(me: &Node, facts: &Facts, protocol: u8) -> Vec<Item> {
             }))
         })
         .collect()
+}
+
+/// The network's nftables table.
+pub fn table(network: &NetworkName) -> Table {
+    let mut name = "cni_fabric_".to_owned();
+    base32(hash128(&[network.as_str()]) as u64, 8, &mut name);
+    Table {
+        family: Family::Inet,
+        name,
+    }
 }
 
 /// `IPv4` or `IPv6`.
