@@ -1,0 +1,6 @@
+//! The planner and the engine against a small model of the kernel, over random clusters.
+
+mod cluster;
+mod kernel;
+mod planner;
+mod tiny;
