@@ -206,7 +206,11 @@ impl Index {
                 let found = Item::Entry(found);
                 step(Act::Del, &found, Why::Twice);
                 step(Act::Del, &found, Why::Twice);
-                let act = if before.is(FOREIGN) { Act::Prepend } else { Act::Add };
+                let act = if before.is(FOREIGN) {
+                    Act::Prepend
+                } else {
+                    Act::Add
+                };
                 step(act, &item, Why::Differs(Box::new(found)));
             }
             // A replacement would hit the route that is asked first, which is not ours.

@@ -25,6 +25,9 @@ pub struct NodeConfig {
     pub next_hop_objects: bool,
     /// `masquerade`: what leaves the cluster's pods for elsewhere is masqueraded. Default true.
     pub masquerade: bool,
+    /// `stateDir`: the directory of what is known between one process and the next, and of the agent's lock. Default
+    /// `/run/cni-fabric`.
+    pub state_dir: PathBuf,
     /// `attach`: how a pod is attached to the node.
     pub attach: Inner,
 }
@@ -46,6 +49,9 @@ pub struct Inner {
     /// The whole section, with keys that are the inner backend's own.
     pub section: String,
 }
+
+/// Where state is kept when `stateDir` does not say another place: emptied by every boot.
+const DEFAULT_STATE_DIR: &str = "/run/cni-fabric";
 
 /// The number that marks what is ours when `routeProtocol` does not say another: no program is known to use it.
 const DEFAULT_PROTOCOL: u32 = 167;
@@ -95,6 +101,7 @@ impl NodeConfig {
             protocol: protocol(&object)?,
             next_hop_objects: object.bool("nextHopObjects")?.unwrap_or(true),
             masquerade: object.bool("masquerade")?.unwrap_or(true),
+            state_dir: absolute(&object, "stateDir")?.unwrap_or_else(|| DEFAULT_STATE_DIR.into()),
             attach: Inner::parse(config)?,
         })
     }
@@ -194,16 +201,22 @@ fn cluster(object: &Object<'_>) -> Result<ClusterSource> {
     let text = |key: &str| -> Result<Option<String>> {
         Ok(cluster.string(key)?.filter(|text| !text.is_empty()))
     };
-    let file = text("file")?.ok_or_else(|| cluster.missing("file"))?;
-    let path = PathBuf::from(&file);
-    if !path.is_absolute() {
-        let rule = "must be an absolute path: a plugin's working directory is the runtime's choice";
-        return Err(cluster.broken("file", file, rule));
-    }
     Ok(ClusterSource {
-        file: path,
+        file: absolute(&cluster, "file")?.ok_or_else(|| cluster.missing("file"))?,
         node: text("node")?,
     })
+}
+
+fn absolute(object: &Object<'_>, key: &str) -> Result<Option<PathBuf>> {
+    let Some(text) = object.string(key)?.filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    let path = PathBuf::from(&text);
+    if path.is_absolute() {
+        return Ok(Some(path));
+    }
+    let rule = "must be an absolute path: a plugin's working directory is the runtime's choice";
+    Err(object.broken(key, text, rule))
 }
 
 fn mtu(object: &Object<'_>) -> Result<Option<u32>> {

@@ -6,5 +6,7 @@
 
 mod config;
 pub mod desired;
+pub mod state;
 
 pub use config::{ClusterSource, Inner, NodeConfig, interface_name};
+pub use state::{State, StateDir};
