@@ -61,7 +61,7 @@ impl fmt::Display for NetlinkChange {
 }
 
 /// A word of a shell command, quoted where it must be.
-pub(super) struct Word<'a>(pub(super) &'a str);
+pub(in crate::host) struct Word<'a>(pub(in crate::host) &'a str);
 
 impl fmt::Display for Word<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

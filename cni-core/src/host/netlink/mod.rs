@@ -18,6 +18,7 @@ mod route;
 mod vxlan;
 
 pub use change::NetlinkChange;
+pub(in crate::host) use display::Word;
 pub use error::{ApplyError, NetlinkError, errno};
 #[cfg(feature = "kernel")]
 pub use kernel::KernelNetlink;

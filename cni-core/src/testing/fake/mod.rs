@@ -16,6 +16,7 @@ use state::{NsId, State};
 
 mod addresses;
 mod firewall;
+mod forwarding;
 mod handle;
 mod links;
 mod lock;
@@ -100,6 +101,7 @@ impl FakeKernel {
         let handle = Arc::new(self.handle(self.0.host));
         Host {
             netlink: handle.clone(),
+            forwarding: handle.clone(),
             firewall: handle.clone(),
             sysctl: handle,
             lock: Arc::new(self.0.lock.clone()),

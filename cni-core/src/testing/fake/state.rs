@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::host::firewall::Table;
+use crate::host::forwarding::{Entry, Key};
 use crate::host::netlink::{
     Address, Link, LinkKind, MacAddr, OperState, PortSettings, Route, Vlan,
 };
@@ -51,6 +52,7 @@ pub(super) struct Namespace {
     pub(super) links: BTreeMap<u32, Device>,
     pub(super) addresses: Vec<Held>,
     pub(super) routes: Vec<Route>,
+    pub(super) entries: BTreeMap<Key, Entry>,
     pub(super) tables: BTreeMap<Table, TableRecord>,
     pub(super) sysctls: BTreeMap<String, String>,
     pub(super) last_index: u32,

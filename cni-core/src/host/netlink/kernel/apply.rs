@@ -11,8 +11,8 @@ use super::super::error::errno;
 use super::super::link::{LinkSettings, NewLink, NewLinkKind, Vlan};
 use super::super::vxlan::Vxlan;
 use super::encode::Resolved;
-use super::socket::Failure;
 use super::{State, can_be_a_name, encode, encode_route, vxlan};
+use crate::host::rtnl::Failure;
 
 /// The protocol is not there, or not on this link.
 const EAFNOSUPPORT: i32 = 97;

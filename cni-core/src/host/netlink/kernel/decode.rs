@@ -7,7 +7,7 @@ use ipnetwork::IpNetwork;
 use super::super::link::{Link, LinkKind, MacAddr, OperState, PortSettings, Vlan};
 use super::super::route::{Address, Neighbour, Route};
 use super::vxlan;
-use super::wire::{
+use crate::host::rtnl::wire::{
     attribute, attributes, ip_of, string_of, u8_at, u8_of, u16_at, u16_of, u32_at, u32_of,
 };
 

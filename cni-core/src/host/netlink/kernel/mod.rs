@@ -15,16 +15,14 @@ mod apply;
 mod decode;
 mod encode;
 mod encode_route;
-mod socket;
 mod vxlan;
-mod wire;
 
 use super::change::NetlinkChange;
 use super::error::{ApplyError, NetlinkError, errno};
 use super::link::{Link, LinkKind, Vlan};
 use super::route::{Address, Neighbour, Route};
 use super::{LinkFilter, Netlink};
-use socket::{Connection, Failure};
+use crate::host::rtnl::{Connection, Failure};
 
 /// The kernel's links, addresses, routes and neighbours in the network namespace in which it was opened.
 ///
@@ -155,11 +153,7 @@ trait Named<T> {
 
 impl<T> Named<T> for Result<T, Failure> {
     fn named(self, operation: impl FnOnce() -> String) -> Result<T, NetlinkError> {
-        self.map_err(|failure| {
-            let mut error = NetlinkError::new(operation(), failure.errno);
-            error.message = failure.message;
-            error
-        })
+        self.map_err(|failure| failure.named(operation()))
     }
 }
 

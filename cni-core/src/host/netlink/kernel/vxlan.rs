@@ -6,7 +6,7 @@ use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVxlan, LinkInfo, Lin
 
 use super::super::vxlan::{Vxlan, VxlanSettings};
 use super::encode::named;
-use super::wire::{attributes, ip_of, u8_of, u16_at, u32_of};
+use crate::host::rtnl::wire::{attributes, ip_of, u8_of, u16_at, u32_of};
 
 /// What a VXLAN device to create is. `lower` is the index of its lower link.
 pub(super) fn info(vxlan: &Vxlan, lower: Option<u32>) -> Vec<LinkInfo> {
