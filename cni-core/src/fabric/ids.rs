@@ -40,23 +40,25 @@ const FAMILIES: [bool; 2] = [false, true];
 
 impl Ids {
     /// The ids of these nodes, which come by ascending uid.
-    pub(super) fn of<'a>(protocol: u8, nodes: impl Iterator<Item = &'a Node> + Clone) -> Self {
+    pub(super) fn of<'a, I: Iterator<Item = &'a Node>>(
+        protocol: u8,
+        nodes: impl Fn() -> I,
+    ) -> Self {
         Self::with_bits(protocol, BASE - 1, nodes)
     }
 
-    pub(super) fn with_bits<'a>(
+    pub(super) fn with_bits<'a, I: Iterator<Item = &'a Node>>(
         protocol: u8,
         mask: u32,
-        nodes: impl Iterator<Item = &'a Node> + Clone,
+        nodes: impl Fn() -> I,
     ) -> Self {
         let mut ids = Self {
             protocol,
             mask,
             ..Self::default()
         };
-        let all = nodes.flat_map(|node| FAMILIES.map(|ipv6| (node, ipv6)));
-        ids.natural = all
-            .clone()
+        let all = || nodes().flat_map(|node| FAMILIES.map(|ipv6| (node, ipv6)));
+        ids.natural = all()
             .map(|(node, ipv6)| ids.natural(&node.uid, ipv6))
             .collect();
         ids.natural.sort_unstable();
@@ -71,7 +73,7 @@ impl Ids {
         if shared.is_empty() {
             return ids;
         }
-        for (node, ipv6) in all {
+        for (node, ipv6) in all() {
             let id = ids.natural(&node.uid, ipv6);
             match shared.get_mut(&id) {
                 None => {}
@@ -180,7 +182,7 @@ mod tests {
             bits in 2_u32..10,
         ) {
             let nodes = nodes(&uids);
-            let ids = Ids::with_bits(167, (1 << bits) - 1, nodes.iter());
+            let ids = Ids::with_bits(167, (1 << bits) - 1, || nodes.iter());
             let given = all(&ids, &nodes);
             let distinct: BTreeSet<u32> = given.iter().copied().collect();
             prop_assert_eq!(distinct.len(), nodes.len() * 2);
@@ -195,7 +197,7 @@ mod tests {
         ) {
             let mask = (1 << bits) - 1;
             let before = nodes(&uids);
-            let mut ids = Ids::with_bits(167, mask, before.iter());
+            let mut ids = Ids::with_bits(167, mask, || before.iter());
             let old = all(&ids, &before);
             let uid = NodeUid::new(&format!("{change:05}"));
             let mut after = uids.clone();
@@ -206,7 +208,7 @@ mod tests {
                 ids.add(&uid)
             };
             let after = nodes(&after);
-            let fresh = Ids::with_bits(167, mask, after.iter());
+            let fresh = Ids::with_bits(167, mask, || after.iter());
             if outcome.is_ok() {
                 prop_assert_eq!(&ids, &fresh);
                 for (node, id) in before.iter().zip(old.chunks(2)) {
@@ -221,7 +223,7 @@ mod tests {
     #[test]
     fn another_networks_protocol_has_other_ids() {
         let nodes = nodes(&BTreeSet::from([1]));
-        let of = |protocol| all(&Ids::of(protocol, nodes.iter()), &nodes);
+        let of = |protocol| all(&Ids::of(protocol, || nodes.iter()), &nodes);
         assert_ne!(of(167), of(168));
     }
 }

@@ -6,9 +6,12 @@
 
 mod census;
 mod diff;
+mod engine;
+mod facts;
 mod ids;
 mod index;
 mod items;
+mod report;
 #[cfg(test)]
 mod tests;
 
@@ -26,8 +29,11 @@ use crate::plan::Desired;
 use crate::spec::NetworkName;
 
 pub use census::Census;
+pub use engine::{Engine, Removal};
+pub use facts::Facts;
 pub use ids::NextHopIds;
 pub use items::{Item, Member};
+pub use report::{Count, Difference, DifferenceStep, Report, Thing};
 
 /// A way of connecting nodes. Its functions are pure.
 pub trait Fabric: Send + Sync + fmt::Debug {
@@ -67,17 +73,6 @@ pub struct Owner {
     pub devices: Vec<String>,
     /// Our nftables table.
     pub table: Table,
-}
-
-/// What the host is like.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Facts {
-    /// Links that are not our own devices and have addresses or on-link routes.
-    pub uplinks: Vec<Uplink>,
-    /// Whether the kernel has next-hop objects.
-    pub next_hops: bool,
-    /// Whether the kernel speaks IPv6.
-    pub ipv6: bool,
 }
 
 /// A link that leads to other nodes, perhaps.

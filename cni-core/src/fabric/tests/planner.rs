@@ -131,7 +131,7 @@ fn update(fabric: Tiny, before: &Cluster, after: &Cluster, ids: &Ids) -> Steps {
 }
 
 fn ids(cluster: &Cluster, bits: u32) -> Ids {
-    Ids::with_bits(PROTOCOL, (1 << bits) - 1, cluster.values())
+    Ids::with_bits(PROTOCOL, (1 << bits) - 1, || cluster.values())
 }
 
 fn fresh(fabric: Tiny, cluster: &Cluster, bits: u32) -> World {
