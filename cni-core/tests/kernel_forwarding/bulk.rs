@@ -25,6 +25,7 @@ fn of_peer(peer: u32) -> [Entry; 5] {
     let encap = Encap {
         id: 1,
         remote: underlay(peer),
+        source: None,
         checksum: false,
     };
     let hop = Hop {

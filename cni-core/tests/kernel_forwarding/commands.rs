@@ -17,6 +17,8 @@ fn samples() -> Vec<Entry> {
         next_hop(4, onlink(hop("vx", Some("fd00:244:9::")))),
         next_hop(5, tunnelled(1, "192.0.2.2")),
         next_hop(6, tunnelled(0xff_ffff, "2001:db8::2")),
+        next_hop(7, from("192.0.2.1", tunnelled(1, "192.0.2.2"))),
+        next_hop(8, from("2001:db8::1", tunnelled(1, "2001:db8::2"))),
         next_hop(u32::MAX, hop("eth0", None)),
         route("10.244.2.0/24", 0, Via::NextHop(5)),
         route("fd00:244:2::/64", 128, Via::NextHop(5)),
@@ -36,6 +38,11 @@ fn samples() -> Vec<Entry> {
         route("10.244.4.0/24", 8, inline(tunnelled(1, "2001:db8::2"))),
         route("10.244.4.0/24", 9, inline(hop("flow", None))),
         route(
+            "10.244.4.0/24",
+            10,
+            inline(from("192.0.2.1", tunnelled(1, "192.0.2.2"))),
+        ),
+        route(
             "fd00:244:4::/64",
             4,
             inline(hop("eth0", Some("2001:db8::2"))),
@@ -48,6 +55,11 @@ fn samples() -> Vec<Entry> {
         route("fd00:244:4::/64", 7, inline(tunnelled(1, "192.0.2.2"))),
         route("fd00:244:4::/64", 8, inline(tunnelled(1, "2001:db8::2"))),
         route("fd00:244:4::/64", 9, inline(hop("flow", None))),
+        route(
+            "fd00:244:4::/64",
+            10,
+            inline(from("2001:db8::1", tunnelled(1, "2001:db8::2"))),
+        ),
         route("10.244.1.0/24", 4096, Via::Unreachable),
         route("fd00:244:1::/64", 4096, Via::Unreachable),
         neighbour("10.244.2.0", "02:00:00:00:00:02"),

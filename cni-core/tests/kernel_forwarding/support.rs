@@ -93,10 +93,18 @@ pub(crate) fn tunnelled(id: u32, remote: &str) -> Hop {
         encap: Some(Encap {
             id,
             remote,
+            source: None,
             checksum: remote.is_ipv6(),
         }),
         ..hop("flow", None)
     }
+}
+
+/// The same from an outer source.
+pub(crate) fn from(source: &str, mut hop: Hop) -> Hop {
+    let source = source.parse().ok();
+    hop.encap = hop.encap.map(|encap| Encap { source, ..encap });
+    hop
 }
 
 pub(crate) fn next_hop(id: u32, hop: Hop) -> Entry {

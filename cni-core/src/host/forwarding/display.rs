@@ -84,11 +84,16 @@ fn hop(f: &mut fmt::Formatter<'_>, hop: &Hop, destination: Option<IpNetwork>) ->
     if let Some(Encap {
         id,
         remote,
+        source,
         checksum,
     }) = &hop.encap
     {
         let family = if remote.is_ipv6() { "ip6" } else { "ip" };
-        write!(f, " encap {family} id {id} dst {remote}")?;
+        write!(f, " encap {family} id {id}")?;
+        if let Some(source) = source {
+            write!(f, " src {source}")?;
+        }
+        write!(f, " dst {remote}")?;
         f.write_str(if *checksum { " csum" } else { "" })?;
     }
     match (hop.gateway, destination) {

@@ -83,25 +83,26 @@ fn encap(kind: u16, payload: &[u8]) -> Option<Encap> {
     if !matches!(kind, LWTUNNEL_ENCAP_IP | LWTUNNEL_ENCAP_IP6) {
         return None;
     }
-    let (mut id, mut remote, mut checksum) = (0, None, false);
+    let (mut id, mut remote, mut source, mut checksum) = (0, None, None, false);
     for (kind, value) in attributes(payload) {
         match kind {
             LWTUNNEL_IP_ID => id = u32::try_from(u64_of(value)?.to_be()).ok()?,
             LWTUNNEL_IP_DST => remote = ip_of(value),
-            LWTUNNEL_IP_SRC | LWTUNNEL_IP_TTL | LWTUNNEL_IP_TOS
-                if value.iter().all(|byte| *byte == 0) => {}
+            LWTUNNEL_IP_SRC => source = ip_of(value).filter(|source| !source.is_unspecified()),
+            LWTUNNEL_IP_TTL | LWTUNNEL_IP_TOS if value.iter().all(|byte| *byte == 0) => {}
             LWTUNNEL_IP_FLAGS => match u16_of(value)?.to_be() {
                 0 => {}
                 TUNNEL_CSUM => checksum = true,
                 _ => return None,
             },
-            LWTUNNEL_IP_SRC | LWTUNNEL_IP_TTL | LWTUNNEL_IP_TOS | LWTUNNEL_IP_OPTS => return None,
+            LWTUNNEL_IP_TTL | LWTUNNEL_IP_TOS | LWTUNNEL_IP_OPTS => return None,
             _ => {}
         }
     }
     Some(Encap {
         id,
         remote: remote?,
+        source,
         checksum,
     })
 }

@@ -217,6 +217,9 @@ fn encap(encap: &Encap, kind_attribute: u16, attribute: u16, to: &mut Writer<'_>
     to.nested(attribute, |to| {
         to.attribute(LWTUNNEL_IP_ID, &u64::from(encap.id).to_be_bytes());
         address(LWTUNNEL_IP_DST, encap.remote, to);
+        if let Some(source) = encap.source {
+            address(LWTUNNEL_IP_SRC, source, to);
+        }
         if encap.checksum {
             to.attribute(LWTUNNEL_IP_FLAGS, &TUNNEL_CSUM.to_be_bytes());
         }
