@@ -8,7 +8,7 @@ use ipnetwork::IpNetwork;
 
 use crate::error::Result;
 use crate::host::Host;
-use crate::host::forwarding::{Entry, Forwarding, Kind, Scope, Via};
+use crate::host::forwarding::{Entry, Kind, Scope, Via};
 use crate::host::netlink::{Link, LinkFilter, LinkKind};
 use crate::spec::Mark;
 
@@ -37,7 +37,7 @@ pub(super) struct Read {
 const MAIN: u32 = 254;
 
 /// Reads the facts.
-pub(super) async fn read(host: &Host, forwarding: &dyn Forwarding, owner: &Owner) -> Result<Read> {
+pub(super) async fn read(host: &Host, owner: &Owner) -> Result<Read> {
     let mut uplinks = BTreeMap::new();
     let mut devices = Vec::new();
     let alias = owner.network.shared_alias();
@@ -68,7 +68,7 @@ pub(super) async fn read(host: &Host, forwarding: &dyn Forwarding, owner: &Owner
         protocol: None,
         link: None,
     };
-    forwarding.read(&scope, &mut on_link).await?;
+    host.forwarding.read(&scope, &mut on_link).await?;
     let uplinks = uplinks.into_values().map(|(mut uplink, prefixes)| {
         uplink.on_link = prefixes.into_iter().collect();
         uplink
@@ -79,7 +79,7 @@ pub(super) async fn read(host: &Host, forwarding: &dyn Forwarding, owner: &Owner
     uplinks.sort_by_key(|uplink| uplink.index);
     let facts = Facts {
         uplinks,
-        next_hops: forwarding.has_next_hops().await?,
+        next_hops: host.forwarding.has_next_hops().await?,
         ipv6: has_ipv6(host).await?,
     };
     Ok(Read { facts, devices })

@@ -12,6 +12,7 @@ mod ids;
 mod index;
 mod items;
 mod report;
+pub mod tables;
 #[cfg(test)]
 mod tests;
 

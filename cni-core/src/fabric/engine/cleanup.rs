@@ -30,7 +30,7 @@ impl Engine {
                 Err(error) => report.failed("what is ours in the kernel", error),
             }
         }
-        match facts::read(&self.host, self.forwarding.as_ref(), &self.owner).await {
+        match facts::read(&self.host, &self.owner).await {
             Ok(read) => self.remove_links(&read.devices, report).await,
             Err(error) => report.failed("our devices", error),
         }
@@ -44,7 +44,7 @@ impl Engine {
 
     /// Those of our protocol.
     async fn entries_of(&self, kind: Kind) -> Result<Vec<Entry>> {
-        if kind == Kind::NextHop && !self.forwarding.has_next_hops().await? {
+        if kind == Kind::NextHop && !self.host.forwarding.has_next_hops().await? {
             return Ok(Vec::new());
         }
         let scope = Scope {
@@ -54,7 +54,7 @@ impl Engine {
         };
         let mut entries = Vec::new();
         let mut each = |entry| entries.push(entry);
-        self.forwarding.read(&scope, &mut each).await?;
+        self.host.forwarding.read(&scope, &mut each).await?;
         Ok(entries)
     }
 }

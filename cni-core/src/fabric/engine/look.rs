@@ -84,7 +84,7 @@ impl Engine {
                 link,
             };
             let mut see = |entry| index.see(Item::Entry(entry), None);
-            self.forwarding.read(&scope, &mut see).await?;
+            self.host.forwarding.read(&scope, &mut see).await?;
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use crate::cancel::Cancel;
 use crate::cluster::{Node, NodeChange, NodeUid, View};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::Host;
-use crate::host::forwarding::{Entry, Forwarding, Route};
+use crate::host::forwarding::{Entry, Route};
 use crate::host::monitor::KernelEvent;
 use crate::host::netlink::{NetlinkChange, NetlinkExt};
 use crate::plan::{self, Establishing, Handles, Object, Scope, establish};
@@ -37,7 +37,6 @@ use write::Writer;
 #[derive(Debug)]
 pub struct Engine {
     host: Host,
-    forwarding: Arc<dyn Forwarding>,
     fabric: Arc<dyn Fabric>,
     owner: Owner,
     hasher: RandomState,
@@ -74,11 +73,10 @@ struct Known {
 
 impl Engine {
     /// An engine that knows nothing yet: its first pass is a full one.
-    pub fn new(host: Host, forwarding: Arc<dyn Forwarding>, fabric: Arc<dyn Fabric>) -> Self {
+    pub fn new(host: Host, fabric: Arc<dyn Fabric>) -> Self {
         let owner = fabric.owner();
         Self {
             host,
-            forwarding,
             fabric,
             owner,
             hasher: RandomState::new(),
@@ -105,6 +103,7 @@ impl Engine {
             true => Removal::Allowed,
             false => Removal::Withheld,
         };
+        let changes = &update::coalesced(changes)[..];
         let Some(steps) = self.delta(view, changes) else {
             return self.passes(view, removal, false).await;
         };
@@ -325,7 +324,7 @@ impl Engine {
         let me = view.me().ok_or_else(|| unknown(view))?;
         let tally = Tally::of(view);
         let census = tally.census();
-        let read = facts::read(&self.host, self.forwarding.as_ref(), &self.owner).await?;
+        let read = facts::read(&self.host, &self.owner).await?;
         let base = self.fabric.base(me, &census, &read.facts)?;
         Ok(Known {
             me: me.clone(),

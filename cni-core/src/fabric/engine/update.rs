@@ -1,8 +1,10 @@
 //! What a few nodes' changes come to, without a look at the kernel.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
-use crate::cluster::{Node, NodeChange, View};
+use crate::cluster::{Node, NodeChange, NodeUid, View};
 
 use super::super::diff::{self, Steps};
 use super::super::index::{Index, NOBODY, Whose};
@@ -12,7 +14,8 @@ use super::write::Writer;
 use super::{Engine, Known, Removal};
 
 impl Engine {
-    /// What has to be done for these changes; `None` where only a full pass can tell. Remembers them as made.
+    /// What has to be done for these changes, one for each node; `None` where only a full pass can tell. Remembers them as
+    /// made.
     pub(super) fn delta(&mut self, view: &View, changes: &[NodeChange]) -> Option<Steps> {
         let mut known = self.known.take()?;
         let me = view.me()?;
@@ -119,6 +122,20 @@ impl Engine {
         let index = Index::new(self.hasher.clone(), self.owner.protocol);
         items.any(|(item, _)| known.delicate.contains(&index.key_of(item)))
     }
+}
+
+/// One change for each node: from what it was at first to what it is in the end.
+pub(super) fn coalesced(changes: &[NodeChange]) -> Vec<NodeChange> {
+    let mut merged: BTreeMap<&NodeUid, NodeChange> = BTreeMap::new();
+    for change in changes {
+        match merged.entry(&change.uid) {
+            Entry::Vacant(place) => {
+                place.insert(change.clone());
+            }
+            Entry::Occupied(mut place) => place.get_mut().after.clone_from(&change.after),
+        }
+    }
+    merged.into_values().filter(|change| change.before != change.after).collect()
 }
 
 fn name_of(changes: &[NodeChange], whose: Whose) -> Option<Arc<str>> {

@@ -7,12 +7,25 @@ use ipnetwork::IpNetwork;
 
 use crate::cluster::Node;
 use crate::error::Result;
-use crate::fabric::{Base, Census, Fabric, Facts, Item, Member, NextHopIds, Owner, vtep_mac};
-use crate::host::firewall::{Family, Table};
-use crate::host::forwarding::{Encap, Entry, FdbEntry, Hop, Neighbour, NextHop, Route, Via};
+use crate::fabric::tables::{self, Inner, Purpose, Tunnel};
+use crate::fabric::{Base, Census, Fabric, Facts, Item, NextHopIds, Owner, vtep_mac};
+use crate::host::forwarding::{
+    Encap, Entry, FdbEntry, Hop, Neighbour, NextHop, PolicyRule, Route, Via,
+};
+use crate::host::netlink::{NewLinkKind, Vxlan};
+use crate::plan::{LinkSpec, Object, Place};
 
 pub(super) const PROTOCOL: u8 = 167;
 pub(super) const DEVICE: &str = "vx0";
+
+const PURPOSE: Purpose = Purpose {
+    masquerade: true,
+    filter: Some(Tunnel {
+        port: 8472,
+        vni: 1,
+        inner: Inner::Ethernet,
+    }),
+};
 
 /// How peers are reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,20 +46,44 @@ impl Fabric for Tiny {
             network: "pods".parse().unwrap(),
             protocol: PROTOCOL,
             devices: vec![DEVICE.to_owned()],
-            table: Table {
-                family: Family::Inet,
-                name: "cni_fabric_test".to_owned(),
-            },
+            table: tables::table(&"pods".parse().unwrap()),
         }
     }
 
-    fn base(&self, me: &Node, _census: &Census, _facts: &Facts) -> Result<Base> {
+    fn base(&self, me: &Node, census: &Census, facts: &Facts) -> Result<Base> {
+        let network = self.owner().network;
         let mut base = Base {
+            table: PURPOSE.spec(&network, &me.prefixes, census),
             device: Some(DEVICE.into()),
             mtu: 1400,
+            choices: vec![format!("IPv6 {}", facts.ipv6)],
             ..Base::default()
         };
+        let flow = *self == Self::Flow;
+        let mut vxlan = if flow { Vxlan::flow(4790) } else { Vxlan::new(1, 8472) };
+        vxlan.local = me.underlay(false).filter(|_| !flow);
+        let mut link = LinkSpec::new(DEVICE, Some(NewLinkKind::Vxlan(vxlan)));
+        link.mtu = Some(base.mtu);
+        link.alias = Some(network.shared_alias());
+        base.desired.share(Place::Host, Object::Link(link));
+        base.desired.share(
+            Place::Host,
+            Object::Sysctl {
+                key: "net/ipv4/ip_forward".to_owned(),
+                value: "1".to_owned(),
+            },
+        );
         base.items = me.prefixes.iter().map(|prefix| own(*prefix)).collect();
+        let rules = me.prefixes.iter().map(|prefix| {
+            Item::Entry(Entry::Rule(PolicyRule {
+                priority: 31_000,
+                source: *prefix,
+                table: u32::from(PROTOCOL),
+                protocol: PROTOCOL,
+            }))
+        });
+        base.items.extend(rules);
+        PURPOSE.own(me, &mut base.items);
         Ok(base)
     }
 
@@ -62,11 +99,8 @@ impl Fabric for Tiny {
             .underlay(false)
             .ok_or("it has no IPv4 underlay address")?;
         let link: Arc<str> = DEVICE.into();
-        let mut items = vec![Item::Member(Member {
-            set: "peers4".into(),
-            first: underlay,
-            second: None,
-        })];
+        let mut items = Vec::new();
+        PURPOSE.peer(peer, &mut items);
         if *self == Self::Classic {
             items.push(Item::Entry(Entry::Fdb(FdbEntry {
                 link: link.clone(),
