@@ -11,10 +11,12 @@
 //! Nothing is wrapped and nothing is lost of the MTU; but each node has to be a neighbour of every other: a router between
 //! them knows nothing of pods. A peer behind one is reported by name, and the others work.
 //!
-//! [`HostGwConfig`] is what is read; [`HostGwFabric`] is what is declared, as pure functions.
+//! [`HostGwConfig`] is what is read; [`HostGwFabric`] is what is declared, as pure functions; with [`HostGw`] cni-core's `NodeBackend` is a plugin.
 
 mod config;
 mod desired;
+mod scheme;
 
 pub use config::HostGwConfig;
 pub use desired::HostGwFabric;
+pub use scheme::HostGw;

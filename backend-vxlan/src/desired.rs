@@ -204,9 +204,10 @@ impl VxlanFabric {
         let common = [false, true].into_iter().find_map(|ipv6| {
             let own = me.underlay(ipv6)?;
             let allowed = self.config.underlay.allows(own) && (facts.ipv6 || !ipv6);
-            peer.underlay(ipv6).filter(|_| allowed)
+            let remote = peer.underlay(ipv6).filter(|_| allowed)?;
+            Some((own, remote))
         });
-        let Some(remote) = common else {
+        let Some((own, remote)) = common else {
             return Err(format!(
                 "node {} ({}) and this node ({}) have no underlay addresses of one family that \"underlay\": \"{}\" allows",
                 peer.name,
@@ -222,6 +223,8 @@ impl VxlanFabric {
             encap: Some(Encap {
                 id: self.config.vni,
                 remote,
+                // The peer admits this node's packets by this address; without it the kernel's choice may be another.
+                source: Some(own),
                 checksum: remote.is_ipv6(),
             }),
         };

@@ -13,10 +13,12 @@
 //! (VXLAN-GPE), by one device that takes the outer header from the route: one next-hop object for each peer, both families
 //! of pods, 14 bytes less. In both, pods and underlay may each be IPv4, IPv6 or both.
 //!
-//! [`VxlanConfig`] is what is read; [`VxlanFabric`] is what is declared, as pure functions.
+//! [`VxlanConfig`] is what is read; [`VxlanFabric`] is what is declared, as pure functions; with [`Vxlan`] cni-core's `NodeBackend` is a plugin.
 
 mod config;
 mod desired;
+mod scheme;
 
 pub use config::{Underlay, VxlanConfig};
 pub use desired::VxlanFabric;
+pub use scheme::Vxlan;

@@ -89,7 +89,12 @@ pub fn table(network: &NetworkName) -> Table {
 
 impl Purpose {
     /// The table on a node whose pods have the `own` prefixes; `None` where it is for nothing.
-    pub fn spec(&self, network: &NetworkName, own: &[IpNetwork], census: &Census) -> Option<TableSpec> {
+    pub fn spec(
+        &self,
+        network: &NetworkName,
+        own: &[IpNetwork],
+        census: &Census,
+    ) -> Option<TableSpec> {
         let mut spec = TableSpec {
             table: table(network),
             sets: Vec::new(),
@@ -139,7 +144,11 @@ enum Set {
     Nodes(bool),
     Pods(bool, u8),
     Peers(bool),
-    From { outer: bool, inner: bool, length: u8 },
+    From {
+        outer: bool,
+        inner: bool,
+        length: u8,
+    },
 }
 
 const FAMILIES: [bool; 2] = [false, true];
@@ -219,14 +228,24 @@ fn from_sets(census: &Census) -> impl Iterator<Item = Set> {
 fn postrouting(own: &[IpNetwork], census: &Census) -> ChainSpec {
     let mut rules = Vec::new();
     for ipv6 in FAMILIES {
-        let own: Vec<IpNetwork> = own.iter().filter(|own| own.is_ipv6() == ipv6).copied().collect();
+        let own: Vec<IpNetwork> = own
+            .iter()
+            .filter(|own| own.is_ipv6() == ipv6)
+            .copied()
+            .collect();
         if own.is_empty() {
             continue;
         }
-        rules.push(rule(within(destination(ipv6), multicast(ipv6)), Action::Return));
+        rules.push(rule(
+            within(destination(ipv6), multicast(ipv6)),
+            Action::Return,
+        ));
         // The node's own packets have these addresses, no pod has: a prefix's first address is nobody's.
         for prefix in &own {
-            rules.push(rule(is(source(ipv6), address(prefix.network())), Action::Return));
+            rules.push(rule(
+                is(source(ipv6), address(prefix.network())),
+                Action::Return,
+            ));
         }
         for length in lengths(census, ipv6) {
             let masked = masked_destination(ipv6, *length);
@@ -246,7 +265,13 @@ fn postrouting(own: &[IpNetwork], census: &Census) -> ChainSpec {
         let sources = own.iter().map(|prefix| within(source(ipv6), *prefix));
         rules.extend(sources.map(|from| rule(from, Action::Masquerade)));
     }
-    chain("postrouting", ChainKind::Nat, HookPoint::Postrouting, SRCNAT, rules)
+    chain(
+        "postrouting",
+        ChainKind::Nat,
+        HookPoint::Postrouting,
+        SRCNAT,
+        rules,
+    )
 }
 
 fn input(tunnel: &Tunnel, census: &Census) -> ChainSpec {
@@ -258,7 +283,10 @@ fn input(tunnel: &Tunnel, census: &Census) -> ChainSpec {
     };
     let mut rules = vec![
         rule(not(Field::Protocol, Value::Protocol(UDP)), Action::Return),
-        rule(not(Field::DestinationPort, Value::Port(tunnel.port)), Action::Return),
+        rule(
+            not(Field::DestinationPort, Value::Port(tunnel.port)),
+            Action::Return,
+        ),
     ];
     for ipv6 in FAMILIES {
         let stranger = Match::InSet {
@@ -340,7 +368,13 @@ impl Inner {
 
 impl Set {
     fn spec(self) -> SetSpec {
-        let of = |ipv6| if ipv6 { ValueType::Ipv6 } else { ValueType::Ipv4 };
+        let of = |ipv6| {
+            if ipv6 {
+                ValueType::Ipv6
+            } else {
+                ValueType::Ipv4
+            }
+        };
         let key = match self {
             Self::Nodes(ipv6) | Self::Pods(ipv6, _) | Self::Peers(ipv6) => vec![of(ipv6)],
             Self::From { outer, inner, .. } => vec![of(outer), of(inner)],
@@ -393,7 +427,13 @@ impl Set {
     const PLACES: usize = 8 << 8;
 }
 
-fn chain(name: &str, kind: ChainKind, point: HookPoint, priority: i32, rules: Vec<Rule>) -> ChainSpec {
+fn chain(
+    name: &str,
+    kind: ChainKind,
+    point: HookPoint,
+    priority: i32,
+    rules: Vec<Rule>,
+) -> ChainSpec {
     ChainSpec {
         name: name.to_owned(),
         hook: Some(Hook {
@@ -507,7 +547,9 @@ mod tests {
 
     fn text(purpose: Purpose) -> String {
         let own = ["10.244.1.0/24", "fd00:244:1::/64"].map(|own| own.parse().unwrap());
-        let spec = purpose.spec(&"pods".parse().unwrap(), &own, &census()).unwrap();
+        let spec = purpose
+            .spec(&"pods".parse().unwrap(), &own, &census())
+            .unwrap();
         let mut lines = Vec::new();
         for chain in &spec.chains {
             lines.push(chain.name.clone());
@@ -518,7 +560,9 @@ mod tests {
 
     fn node() -> Node {
         let mut node = Node::new(NodeUid::new("u"), "n2");
-        node.prefixes = ["10.244.2.0/24", "fd00:244:2::/64"].map(|own| own.parse().unwrap()).into();
+        node.prefixes = ["10.244.2.0/24", "fd00:244:2::/64"]
+            .map(|own| own.parse().unwrap())
+            .into();
         node.underlay = vec!["192.0.2.2".parse().unwrap()];
         node.addresses = vec!["2001:db8::2".parse().unwrap()];
         node
@@ -562,7 +606,9 @@ mod tests {
     fn every_member_has_its_set() {
         for inner in [Inner::Ethernet, Inner::Ip] {
             let purpose = tunnel(inner);
-            let spec = purpose.spec(&"pods".parse().unwrap(), &[], &census()).unwrap();
+            let spec = purpose
+                .spec(&"pods".parse().unwrap(), &[], &census())
+                .unwrap();
             let mut items = Vec::new();
             purpose.own(&node(), &mut items);
             purpose.peer(&node(), &mut items);

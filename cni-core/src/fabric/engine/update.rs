@@ -135,7 +135,10 @@ pub(super) fn coalesced(changes: &[NodeChange]) -> Vec<NodeChange> {
             Entry::Occupied(mut place) => place.get_mut().after.clone_from(&change.after),
         }
     }
-    merged.into_values().filter(|change| change.before != change.after).collect()
+    merged
+        .into_values()
+        .filter(|change| change.before != change.after)
+        .collect()
 }
 
 fn name_of(changes: &[NodeChange], whose: Whose) -> Option<Arc<str>> {

@@ -320,11 +320,23 @@ fn a_prefix_that_moves_between_peers_is_one_replacement_of_a_route() {
         .push(moved);
     for fabric in [Tiny::Flow, Tiny::Classic] {
         let steps = update(fabric, &before, &after, &ids(&before, 30));
-        assert_eq!(acts(&steps), [(Act::Add, "member"), (Act::Replace, "route"), (Act::Del, "member")]);
+        assert_eq!(
+            acts(&steps),
+            [
+                (Act::Add, "member"),
+                (Act::Replace, "route"),
+                (Act::Del, "member")
+            ]
+        );
     }
     // Where each peer has its own metric, both stand beside each other for a moment.
     let steps = update(Tiny::Inline, &before, &after, &ids(&before, 30));
-    let order = [(Act::Add, "member"), (Act::Add, "route"), (Act::Del, "route"), (Act::Del, "member")];
+    let order = [
+        (Act::Add, "member"),
+        (Act::Add, "route"),
+        (Act::Del, "route"),
+        (Act::Del, "member"),
+    ];
     assert_eq!(acts(&steps), order);
 }
 

@@ -60,7 +60,11 @@ impl Fabric for Tiny {
             ..Base::default()
         };
         let flow = *self == Self::Flow;
-        let mut vxlan = if flow { Vxlan::flow(4790) } else { Vxlan::new(1, 8472) };
+        let mut vxlan = if flow {
+            Vxlan::flow(4790)
+        } else {
+            Vxlan::new(1, 8472)
+        };
         vxlan.local = me.underlay(false).filter(|_| !flow);
         let mut link = LinkSpec::new(DEVICE, Some(NewLinkKind::Vxlan(vxlan)));
         link.mtu = Some(base.mtu);
