@@ -12,7 +12,7 @@ use ipnetwork::IpNetwork;
 use crate::host::forwarding::{Change, Entry, Route, Via};
 
 use super::diff::{Act, Step, Why};
-use super::items::{Item, Stage};
+use super::items::Item;
 
 /// Whose an item is: [`NOBODY`], or the place of a peer in a list.
 pub(super) type Whose = u32;
@@ -159,11 +159,6 @@ impl Index {
             }
             Item::Member(_) => {}
         }
-    }
-
-    /// Whether everything wanted is there.
-    pub(super) fn is_satisfied(&self) -> bool {
-        !self.records.iter().any(|record| record.lacks())
     }
 
     /// Who has something that is missing or wrong: a bit each.
@@ -347,10 +342,6 @@ impl Lacking {
     pub(super) fn contains(&self, whose: Whose) -> bool {
         let word = self.bits.get(whose as usize / 64);
         word.is_some_and(|word| word & (1 << (whose % 64)) != 0)
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.bits.is_empty()
     }
 }
 

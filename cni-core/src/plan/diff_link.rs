@@ -131,24 +131,7 @@ fn mend(
         (now.master, before.master) = (Some(name.clone()), Some(String::new()));
         words.push(format!("is not a port of {name}"));
     }
-    if let Some(wanted) = spec
-        .promiscuous
-        .filter(|wanted| *wanted != found.promiscuous)
-    {
-        (now.promiscuous, before.promiscuous) = (Some(wanted), Some(found.promiscuous));
-        words.push(format!("promiscuous mode is {}", on(found.promiscuous)));
-    }
-    if let Some(NewLinkKind::Bridge {
-        vlan_filtering: true,
-    }) = spec.create
-        && found.kind
-            == (LinkKind::Bridge {
-                vlan_filtering: false,
-            })
-    {
-        (now.vlan_filtering, before.vlan_filtering) = (Some(true), Some(false));
-        words.push("does not filter by VLAN".to_owned());
-    }
+    mend_modes(spec, found, &mut now, &mut before, &mut words);
     // A VXLAN device is taken for ours by its alias alone.
     if (out.declared.owner == Owner::Attachment || matches!(found.kind, LinkKind::Vxlan(_)))
         && let Some(alias) = &spec.alias
@@ -179,4 +162,31 @@ fn mend(
         settings,
     };
     out.step(set(now), Some(Change::Netlink(set(before))), reason);
+}
+
+fn mend_modes(
+    spec: &LinkSpec,
+    found: &Link,
+    now: &mut LinkSettings,
+    before: &mut LinkSettings,
+    words: &mut Vec<String>,
+) {
+    if let Some(wanted) = spec
+        .promiscuous
+        .filter(|wanted| *wanted != found.promiscuous)
+    {
+        (now.promiscuous, before.promiscuous) = (Some(wanted), Some(found.promiscuous));
+        words.push(format!("promiscuous mode is {}", on(found.promiscuous)));
+    }
+    if let Some(NewLinkKind::Bridge {
+        vlan_filtering: true,
+    }) = spec.create
+        && found.kind
+            == (LinkKind::Bridge {
+                vlan_filtering: false,
+            })
+    {
+        (now.vlan_filtering, before.vlan_filtering) = (Some(true), Some(false));
+        words.push("does not filter by VLAN".to_owned());
+    }
 }

@@ -188,6 +188,15 @@ impl Firewall for Wrapped<dyn Firewall> {
         self.inner.elements(table, set).await
     }
 
+    async fn each_element(
+        &self,
+        table: &Table,
+        set: &str,
+        each: &mut (dyn FnMut(Element) + Send),
+    ) -> Result<(), NetlinkError> {
+        self.inner.each_element(table, set, each).await
+    }
+
     async fn element(
         &self,
         table: &Table,

@@ -131,11 +131,14 @@ impl Engine {
         }
         for set in &state.sets {
             let name: Arc<str> = set.name.as_str().into();
-            for element in firewall.elements(&spec.table, &set.name).await? {
+            let mut see = |element| {
                 if let Some(member) = Member::of_element(&name, &element) {
                     look.index.see(Item::Member(member), None);
                 }
-            }
+            };
+            firewall
+                .each_element(&spec.table, &set.name, &mut see)
+                .await?;
         }
         Ok(())
     }

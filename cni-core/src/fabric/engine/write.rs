@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::host::firewall::{Element, FirewallChange};
+use crate::host::firewall::{Element, FirewallChange, TRANSACTION_ELEMENTS};
 use crate::host::forwarding::Change;
 use crate::host::netlink::{NetlinkError, errno};
 
@@ -29,9 +29,6 @@ pub(super) struct Writer<'a> {
     entries: Vec<Step>,
 }
 
-/// Elements of one transaction: its messages fit into a socket's send buffer as an ordinary user may have it
-/// (`net.core.wmem_max`).
-const MEMBERS_MAX: usize = 2_000;
 /// Entries of one portion: a megabyte.
 const ENTRIES_MAX: usize = 4_096;
 
@@ -70,7 +67,7 @@ impl<'a> Writer<'a> {
     }
 
     pub(super) async fn flush_if_full(&mut self) {
-        if self.members.len() >= MEMBERS_MAX || self.entries.len() >= ENTRIES_MAX {
+        if self.members.len() >= TRANSACTION_ELEMENTS || self.entries.len() >= ENTRIES_MAX {
             self.flush(false).await;
         }
     }
@@ -94,7 +91,7 @@ impl<'a> Writer<'a> {
 
     /// One transaction, unless it would be too large: the rules come with or after the last elements.
     async fn members(&mut self, members: Vec<Step>, rules: Vec<FirewallChange>) {
-        let mut portions = members.chunks(MEMBERS_MAX).peekable();
+        let mut portions = members.chunks(TRANSACTION_ELEMENTS).peekable();
         let mut rest = Some(rules);
         loop {
             let portion = portions.next().unwrap_or_default();
@@ -173,7 +170,7 @@ impl<'a> Writer<'a> {
     async fn entries(&mut self, steps: Vec<Step>) {
         for portion in steps.chunks(ENTRIES_MAX) {
             let changes: Vec<Change> = portion.iter().filter_map(Step::change).collect();
-            let failed = self.engine.forwarding.write(&changes).await;
+            let failed = self.engine.host.forwarding.write(&changes).await;
             let mut failed = failed.into_iter().peekable();
             for (place, step) in portion.iter().enumerate() {
                 let Some(failure) = failed.next_if(|failed| failed.index == place) else {

@@ -37,10 +37,6 @@ const EEXIST: i32 = 17;
 const EINVAL: i32 = 22;
 
 impl Model {
-    pub(super) fn new() -> Self {
-        Self::default()
-    }
-
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
