@@ -1,5 +1,6 @@
 //! The network between nodes on the real kernel. See `cni_testkit::cluster` for what a test here stands on.
 
+mod alone;
 mod lab;
 
 use std::process::ExitCode;
@@ -7,6 +8,6 @@ use std::process::ExitCode;
 use cni_testkit::run_with_plugins;
 
 fn main() -> ExitCode {
-    let all = [lab::TESTS].concat();
+    let all = [lab::TESTS, alone::TESTS].concat();
     run_with_plugins(&all)
 }
