@@ -8,7 +8,7 @@ use ipnetwork::IpNetwork;
 use crate::cluster::Node;
 use crate::error::Result;
 use crate::fabric::tables::{self, Inner, Purpose, Tunnel};
-use crate::fabric::{Base, Census, Fabric, Facts, Item, NextHopIds, Owner, vtep_mac};
+use crate::fabric::{Base, Census, Fabric, Facts, Item, NextHopIds, Owner, Reach, vtep_mac};
 use crate::host::forwarding::{
     Encap, Entry, FdbEntry, Hop, Neighbour, NextHop, PolicyRule, Route, Via,
 };
@@ -125,7 +125,6 @@ impl Fabric for Tiny {
                     remote: underlay,
                     source: None,
                     checksum: false,
-                    source: None,
                 }),
             };
             items.push(next_hop(ids.id(peer, true), hop));
