@@ -11,15 +11,17 @@ use crate::svg::{GAP, Page};
 use crate::table::milliseconds;
 
 /// A node's column, and the boxes in it.
-const COLUMN: usize = 252;
+const COLUMN: usize = 276;
 const BOX: usize = COLUMN - 2 * GAP;
 const OUTSIDE_Y: usize = 16;
 const ROUTER_Y: usize = 124;
 const UNDERLAY_Y: usize = 204;
-const NODE_Y: usize = 272;
-const POD_HEIGHT: usize = 84;
+const BAR: usize = 48;
+const NODE_Y: usize = UNDERLAY_Y + BAR + 36;
+const POD_HEIGHT: usize = 92;
 
-/// Where the way of the packet runs in a column, from its left edge.
+/// Where the cables between bridge and pods run in a column, from its left edge, and where the way of the packet does.
+const CABLES: usize = GAP / 2;
 const LANE: usize = COLUMN - GAP - 14;
 
 pub(super) fn draw(site: &Site, pods: &Pods, reach: &Reach, ways: &[Way]) -> Page {
@@ -33,7 +35,7 @@ pub(super) fn draw(site: &Site, pods: &Pods, reach: &Reach, ways: &[Way]) -> Pag
     for (position, node) in site.nodes().iter().enumerate() {
         column(&mut page, site, pods, position, node, ways);
     }
-    packet(&mut page, site);
+    packet(&mut page, site, width / 2);
     for (row, way) in reach.ways.iter().enumerate() {
         let seen = way.seen_as.as_deref().unwrap_or_default();
         let (name, median) = (&way.name, milliseconds(way.median()));
@@ -54,35 +56,37 @@ fn left(position: usize) -> usize {
 
 fn outside(page: &mut Page, site: &Site, middle: usize) {
     let addresses = &site.cluster.outside().addresses;
-    page.line((middle, OUTSIDE_Y + 76), (middle, UNDERLAY_Y));
+    page.line((middle, OUTSIDE_Y + 76), (middle, UNDERLAY_Y - 16));
     let corner = (middle - 130, OUTSIDE_Y);
     page.boxed(corner, (260, 76), "#fdebd0", "outside host", addresses);
     let lines: [&str; 0] = [];
     let corner = (middle - 130, ROUTER_Y);
     let title = "router (knows no pod)";
-    page.boxed(corner, (260, 36), "#fdebd0", title, &lines);
+    page.boxed(corner, (260, 48), "#fdebd0", title, &lines);
     for segment in [Segment::A, Segment::B] {
-        let positions = site.nodes().iter().enumerate();
-        let positions: Vec<usize> = positions
-            .filter(|(_, node)| node.segment() == segment)
-            .map(|(position, _)| position)
-            .collect();
-        let (Some(first), Some(last)) = (positions.first(), positions.last()) else {
+        let Some((start, end)) = bar(site, segment) else {
             continue;
         };
-        let (start, end) = (left(*first), left(*last) + COLUMN);
-        let corner = (start, UNDERLAY_Y);
-        page.boxed(
-            corner,
-            (end - start, 32),
-            "#d5dbdb",
-            segment_name(segment),
-            &lines,
-        );
-        let port = middle.clamp(start + GAP, end - GAP);
+        let (corner, size) = ((start, UNDERLAY_Y), (end - start, BAR));
+        page.boxed(corner, size, "#d5dbdb", segment_name(segment), &lines);
+        let port = port((start, end), middle);
         page.line((middle, UNDERLAY_Y - 16), (port, UNDERLAY_Y - 16));
         page.line((port, UNDERLAY_Y - 16), (port, UNDERLAY_Y));
     }
+}
+
+/// Both ends of what stands for a segment; `None` when no node is in it.
+fn bar(site: &Site, segment: Segment) -> Option<(usize, usize)> {
+    let nodes = site.nodes().iter().enumerate();
+    let mut there = nodes.filter(|(_, node)| node.segment() == segment);
+    let first = there.next()?.0;
+    let last = there.last().map_or(first, |(last, _)| last);
+    Some((left(first), left(last) + COLUMN))
+}
+
+/// Where the router's cable meets a segment.
+fn port((start, end): (usize, usize), middle: usize) -> usize {
+    middle.clamp(start + 2 * GAP, end - 2 * GAP)
 }
 
 fn column(page: &mut Page, site: &Site, pods: &Pods, position: usize, node: &Node, ways: &[Way]) {
@@ -90,7 +94,7 @@ fn column(page: &mut Page, site: &Site, pods: &Pods, position: usize, node: &Nod
     let (inner, centre) = (x + GAP, x + COLUMN / 2);
     let height = bridge_y + 72 + GAP - NODE_Y;
     let lines: [&str; 0] = [];
-    page.line((centre, UNDERLAY_Y + 32), (centre, NODE_Y + 36));
+    page.line((centre, UNDERLAY_Y + BAR), (centre, NODE_Y + 36));
     page.boxed(
         (x, NODE_Y),
         (COLUMN, height),
@@ -113,19 +117,15 @@ fn column(page: &mut Page, site: &Site, pods: &Pods, position: usize, node: &Nod
     let gateways = pods.on(position).next().map(|pod| pod.gateways.clone());
     let gateways = gateways.unwrap_or_default();
     page.boxed((inner, bridge_y), (BOX, 72), "#d5f5e3", BRIDGE, &gateways);
+    let end = pod_y(site.args.pods - 1) + 20;
+    page.line((inner, bridge_y + 36), (x + CABLES, bridge_y + 36));
+    page.line((x + CABLES, bridge_y + 36), (x + CABLES, end));
     for (row, pod) in pods.on(position).enumerate() {
         let y = pod_y(row);
-        let above = if row == 0 { bridge_y + 72 } else { y - GAP };
-        page.line((centre, above), (centre, y));
+        page.line((x + CABLES, y + 20), (inner, y + 20));
         let mut lines: Vec<String> = pod.addresses.iter().map(ToString::to_string).collect();
         lines.push(format!("port {}", pod.port));
-        page.boxed(
-            (inner, y),
-            (BOX, POD_HEIGHT + 8),
-            "#e8daef",
-            &pod.name,
-            &lines,
-        );
+        page.boxed((inner, y), (BOX, POD_HEIGHT), "#e8daef", &pod.name, &lines);
     }
 }
 
@@ -134,19 +134,22 @@ fn pod_y(row: usize) -> usize {
 }
 
 /// From the first pod of the first node to the first of the last.
-fn packet(page: &mut Page, site: &Site) {
+fn packet(page: &mut Page, site: &Site, middle: usize) {
     let last = left(site.nodes().len() - 1) + LANE;
     let first = left(0) + LANE;
-    let (pod, underlay) = (pod_y(0) + 20, UNDERLAY_Y + 22);
+    let (pod, underlay) = (pod_y(0) + 20, UNDERLAY_Y + BAR - 12);
     let mut points = vec![(first, pod), (first, underlay)];
-    if site.args.router {
-        let (up, router) = (UNDERLAY_Y - 8, left(site.nodes().len() - 1) - GAP / 2);
+    let bars = [Segment::A, Segment::B].map(|segment| bar(site, segment));
+    if let [Some(near), Some(far)] = bars {
+        let (router, corner) = (ROUTER_Y + 34, UNDERLAY_Y - 16);
+        let (up, down) = (port(near, middle) - 8, port(far, middle) + 8);
+        points.extend([(up, underlay), (up, corner), (middle - 8, corner)]);
         points.extend([
-            (router - GAP, underlay),
-            (router - GAP, up),
-            (router + GAP, up),
+            (middle - 8, router),
+            (middle + 8, router),
+            (middle + 8, corner),
         ]);
-        points.push((router + GAP, underlay));
+        points.extend([(down, corner), (down, underlay)]);
     }
     points.extend([(last, underlay), (last, pod)]);
     page.way(&points, "#c0392b");

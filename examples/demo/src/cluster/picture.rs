@@ -28,7 +28,7 @@ pub(super) fn draw(site: &Site, pods: &Pods, ways: &[Way]) -> String {
         }
         picture.line("    ┃");
         picture.mark(
-            &format!("    ┣━━ {}", segment_name(segment)),
+            &format!("    ┣━━ underlay  {}", segment_name(segment)),
             marks.underlay(segment),
         );
         for (position, node) in nodes {
@@ -50,11 +50,11 @@ pub(super) fn draw(site: &Site, pods: &Pods, ways: &[Way]) -> String {
     picture.text
 }
 
-/// What carries a segment's frames.
+/// A segment's addresses.
 pub(super) fn segment_name(segment: Segment) -> &'static str {
     match segment {
-        Segment::A => "underlay  192.0.2.0/24  2001:db8:a::/64",
-        Segment::B => "underlay  198.51.100.0/24  2001:db8:b::/64",
+        Segment::A => "192.0.2.0/24  2001:db8:a::/64",
+        Segment::B => "198.51.100.0/24  2001:db8:b::/64",
     }
 }
 
@@ -74,7 +74,7 @@ pub(super) fn encapsulation(ways: &[Way]) -> Option<String> {
     let Hop { packet, length, .. } = wrapped;
     let (port, vni, _) = packet.inside.as_ref()?;
     let more = length.saturating_sub(plain);
-    Some(format!("UDP {port}, VNI {vni}, {more} bytes a packet"))
+    Some(format!("UDP {port}, VNI {vni}, +{more} bytes"))
 }
 
 #[derive(Default)]
