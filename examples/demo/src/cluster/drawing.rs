@@ -80,7 +80,7 @@ fn bar(site: &Site, segment: Segment) -> Option<(usize, usize)> {
     let nodes = site.nodes().iter().enumerate();
     let mut there = nodes.filter(|(_, node)| node.segment() == segment);
     let first = there.next()?.0;
-    let last = there.last().map_or(first, |(last, _)| last);
+    let last = there.next_back().map_or(first, |(last, _)| last);
     Some((left(first), left(last) + COLUMN))
 }
 
