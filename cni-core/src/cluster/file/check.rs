@@ -14,7 +14,8 @@ use crate::host::netlink::MacAddr;
 /// Where the values of a file stand, as far as others have to be compared with them.
 #[derive(Debug, Default)]
 pub(super) struct Places {
-    blocks: Vec<Place>,
+    /// By family, prefixes apart from addresses: each list of a file in order is in order, and to merge them is little work.
+    blocks: [Vec<Place>; 6],
     /// Of each node: where its name stands, and its uid.
     names: Vec<(u32, u32)>,
 }
@@ -57,12 +58,15 @@ impl Places {
     }
 
     fn add(&mut self, block: Block, role: Role, at: usize) {
-        self.blocks.push(Place {
-            block,
-            role,
-            node: self.names.len() as u32,
-            at: at as u32,
-        });
+        let list = 2 * block.family() as usize + usize::from(role == Role::Prefix);
+        if let Some(list) = self.blocks.get_mut(list) {
+            list.push(Place {
+                block,
+                role,
+                node: self.names.len() as u32,
+                at: at as u32,
+            });
+        }
     }
 
     /// The first fault between two entries, at the later of them.
@@ -125,7 +129,12 @@ impl Places {
         let outside = |place: &&Place| {
             place.role == Role::Prefix && !within.iter().any(|prefix| prefix.contains(place.block))
         };
-        let place = self.blocks.iter().find(outside)?;
+        let place = self
+            .blocks
+            .iter()
+            .flatten()
+            .filter(outside)
+            .min_by_key(|place| place.at)?;
         let list: Vec<String> = file
             .cluster_prefixes
             .iter()
@@ -141,10 +150,14 @@ impl Places {
 
     /// In order, what a block overlaps is what contains it, and stands before it.
     fn overlaps(&mut self, text: &str, nodes: &[Node]) -> Option<Fault> {
-        self.blocks.sort_unstable();
+        let mut places: Vec<Place> = std::mem::take(&mut self.blocks)
+            .into_iter()
+            .flatten()
+            .collect();
+        places.sort();
         let mut around: Vec<Place> = Vec::new();
         let mut found: Option<[Place; 2]> = None;
-        for place in &self.blocks {
+        for place in &places {
             while around
                 .pop_if(|outer| !outer.block.contains(place.block))
                 .is_some()

@@ -48,12 +48,12 @@ impl<'a> Reader<'a> {
 
     /// Opens an object; `what` names the value in errors.
     pub(super) fn object(&mut self, what: &dyn Display) -> Result<usize> {
-        self.open(b'{', what, "an object in braces")
+        self.open(b'{', what, &"an object in braces")
     }
 
     /// Opens an array.
     pub(super) fn array(&mut self, what: &dyn Display, of: &str) -> Result<usize> {
-        self.open(b'[', what, &format!("a list of {of} in brackets"))
+        self.open(b'[', what, &format_args!("a list of {of} in brackets"))
     }
 
     /// The next key of an object and its place, the value following; `None` at its end.
@@ -63,8 +63,7 @@ impl<'a> Reader<'a> {
         }
         let at = self.place();
         if self.peek() != Some(b'"') {
-            let what = "a key in double quotes";
-            return Err(self.unexpected(what));
+            return Err(self.unexpected(&"a key in double quotes"));
         }
         let key = self.quoted()?;
         self.place();
@@ -85,7 +84,7 @@ impl<'a> Reader<'a> {
     pub(super) fn string(&mut self, what: &dyn Display) -> Result<(Cow<'a, str>, usize)> {
         let at = self.place();
         if self.peek() != Some(b'"') {
-            return Err(self.wrong_type(what, "a string in double quotes"));
+            return Err(self.wrong_type(what, &"a string in double quotes"));
         }
         Ok((self.quoted()?, at))
     }
@@ -95,7 +94,7 @@ impl<'a> Reader<'a> {
         let at = self.place();
         let word = self.word();
         if !word.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
-            return Err(self.wrong_type(what, "a number"));
+            return Err(self.wrong_type(what, &"a number"));
         }
         if word.starts_with('0') && word.len() > 1 && word.bytes().all(|byte| byte.is_ascii_digit())
         {
@@ -124,11 +123,11 @@ impl<'a> Reader<'a> {
         self.place();
         match self.peek() {
             None => Ok(()),
-            Some(_) => Err(self.unexpected("the end of the file after the last brace")),
+            Some(_) => Err(self.unexpected(&"the end of the file after the last brace")),
         }
     }
 
-    fn open(&mut self, sign: u8, what: &dyn Display, expected: &str) -> Result<usize> {
+    fn open(&mut self, sign: u8, what: &dyn Display, expected: &dyn Display) -> Result<usize> {
         let at = self.place();
         if self.peek() != Some(sign) {
             return Err(self.wrong_type(what, expected));
@@ -146,10 +145,10 @@ impl<'a> Reader<'a> {
                 self.at += 1;
                 return Ok(false);
             }
-            None => return Err(self.unexpected(&format!("`{sign}`"))),
+            None => return Err(self.unexpected(&format_args!("`{sign}`"))),
             Some(_) if was_first => return Ok(true),
             Some(b',') => {}
-            Some(_) => return Err(self.unexpected(&format!("a comma or `{sign}`"))),
+            Some(_) => return Err(self.unexpected(&format_args!("a comma or `{sign}`"))),
         }
         let comma = self.at;
         self.at += 1;
@@ -224,7 +223,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A value that is not of the type, or no value at all.
-    fn wrong_type(&mut self, what: &dyn Display, expected: &str) -> Fault {
+    fn wrong_type(&mut self, what: &dyn Display, expected: &dyn Display) -> Fault {
         let at = self.at;
         let word = self.word();
         let is = match self.peek() {
@@ -244,7 +243,7 @@ impl<'a> Reader<'a> {
         Fault::new(at, format!("{what} must be {expected}, and is {is}"))
     }
 
-    fn unexpected(&self, expected: &str) -> Fault {
+    fn unexpected(&self, expected: &dyn Display) -> Fault {
         let rest = self.text.get(self.at..).unwrap_or_default();
         let Some(first) = rest.chars().next() else {
             return Fault::new(
