@@ -4,10 +4,14 @@
 //! value, never on the kind of event, keeps what it knows while the source is away, and settles which of two nodes a
 //! prefix belongs to.
 
+mod block;
+pub mod file;
+mod index;
 mod node;
 mod source;
 mod view;
 
+pub use file::{ClusterFile, FileError};
 pub use node::{Capability, Node, NodeUid};
 pub use source::{PeerEvent, PeerSource};
 pub use view::{Conflict, Identity, NodeChange, View};
