@@ -15,7 +15,7 @@ use crate::host::netlink::{self, LinkKind, MacAddr, NetlinkError, Route};
 
 use super::handle::{Handle, error};
 use super::routes::{Taken, written_out};
-use super::state::{Device, Namespace, Outcome, Refusal, State, refuse, refuse_saying};
+use super::state::{Namespace, Outcome, Refusal, State, refuse, refuse_saying};
 
 /// `NUD_PERMANENT`.
 const PERMANENT: u16 = 0x80;
