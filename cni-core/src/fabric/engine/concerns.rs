@@ -1,6 +1,6 @@
 //! Which kernel events a pass is due after.
 
-use crate::host::forwarding::{Entry, Route, Via};
+use crate::host::forwarding::{Entry, Key, Route, Via};
 use crate::host::monitor::KernelEvent;
 
 use super::super::Owner;
@@ -71,9 +71,7 @@ impl Known {
         };
         let to_pods = route.table == u32::from(owner.protocol) || lengths.contains(&length);
         let segment = match &route.via {
-            Via::Hop(hop) if hop.gateway.is_none() => {
-                length > 0 && self.is_uplink(0, &hop.link)
-            }
+            Via::Hop(hop) if hop.gateway.is_none() => length > 0 && self.is_uplink(0, &hop.link),
             _ => false,
         };
         to_pods || segment

@@ -14,8 +14,6 @@ use crate::cancel::Cancel;
 use crate::cluster::{Node, NodeChange, NodeUid, View};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::Host;
-use crate::host::forwarding::{Entry, Key, Route};
-use crate::host::monitor::KernelEvent;
 use crate::host::netlink::{NetlinkChange, NetlinkExt};
 use crate::plan::{self, Establishing, Handles, Object, Scope, establish};
 
