@@ -28,7 +28,7 @@ impl Engine {
                 Key::Neighbour(link, _) | Key::Fdb(link, _) => device == Some(&**link),
                 Key::Route(..) | Key::Rule(..) => true,
             },
-            KernelEvent::Firewall => known.base.table.is_some(),
+            KernelEvent::Firewall { table } => *table == self.owner.table,
             KernelEvent::Overrun => true,
         }
     }
