@@ -181,7 +181,7 @@ pub(crate) fn the_device_the_table_and_parameters_are_mended() {
         let wanted = world.state();
         let mut damages: Vec<&str> = nft.iter().map(String::as_str).collect();
         if way == Way::HostGateway {
-            damages.retain(|damage| !damage.contains(" input"));
+            damages.retain(|damage| !damage.contains(" input") && !damage.contains("rule flush"));
         } else {
             damages.extend(device);
         }
