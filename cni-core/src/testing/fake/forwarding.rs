@@ -7,6 +7,7 @@ use crate::host::netlink::NetlinkError;
 use crate::host::netlink::errno::{EEXIST, EINVAL, ENETDOWN, ENODEV, ENOENT, EOPNOTSUPP, ESRCH};
 
 use super::handle::{Handle, error};
+use super::monitor::entry_event;
 use super::state::{Namespace, Outcome, Refusal, refuse, refuse_saying};
 
 #[async_trait]
@@ -35,7 +36,12 @@ impl Forwarding for Handle {
                 Ok(()) => {
                     let mut state = self.kernel.state();
                     let namespace = state.namespace(self.ns);
-                    namespace.and_then(|namespace| namespace.forward(change))
+                    let done = namespace.and_then(|namespace| namespace.forward(change));
+                    if done.is_ok() {
+                        let process = Some(self.kernel.process);
+                        state.tell(process, self.ns, || Some(entry_event(change)));
+                    }
+                    done
                 }
             };
             failed.extend(outcome.err().map(|refusal: Refusal| Failed {

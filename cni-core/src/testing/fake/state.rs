@@ -10,6 +10,7 @@ use crate::host::netlink::{
 };
 
 use super::firewall::TableRecord;
+use super::monitor::Watcher;
 
 /// Number of a namespace inside the fake; never reused.
 pub(super) type NsId = usize;
@@ -45,6 +46,7 @@ pub(super) struct State {
     pub(super) macs_given: u32,
     pub(super) no_vlan_filtering: bool,
     pub(super) no_ipv6: bool,
+    pub(super) watchers: Vec<Watcher>,
 }
 
 #[derive(Debug, Default)]
