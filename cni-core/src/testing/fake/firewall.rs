@@ -9,6 +9,7 @@ use crate::host::firewall::{
     FirewallChange, Hook, HookPoint, Match, Rule, RuleState, SetSpec, SetState, Table, TableState,
     Value, ValueType, Verdict,
 };
+use crate::host::monitor::KernelEvent;
 use crate::host::netlink::NetlinkError;
 use crate::host::netlink::errno::{EBUSY, EEXIST, EINVAL, ENOENT, EOPNOTSUPP};
 
@@ -101,6 +102,8 @@ impl Firewall for Handle {
             (namespace.tables, namespace.last_handle) = before;
             return Err(error(all(), refusal));
         }
+        let process = Some(self.kernel.process);
+        state.tell(process, self.ns, || Some(KernelEvent::Firewall));
         Ok(())
     }
 }

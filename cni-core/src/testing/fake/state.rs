@@ -12,6 +12,7 @@ use crate::host::netlink::{Address, Link, LinkKind, MacAddr, OperState, PortSett
 
 use super::firewall::TableRecord;
 use super::forwarding::HeldNextHop;
+use super::monitor::Watcher;
 use super::table::Routes;
 
 /// Number of a namespace inside the fake; never reused.
@@ -49,6 +50,7 @@ pub(super) struct State {
     pub(super) no_vlan_filtering: bool,
     pub(super) no_ipv6: bool,
     pub(super) no_next_hops: bool,
+    pub(super) watchers: Vec<Watcher>,
 }
 
 #[derive(Debug, Default)]
