@@ -14,7 +14,8 @@ use super::Node;
 use crate::error::{Error, ErrorKind};
 use reader::{Fault, Reader};
 
-pub use load::{Fingerprint, fingerprint, load};
+pub use crate::host::disk::Fingerprint;
+pub use load::{fingerprint, load};
 
 /// What a cluster file says.
 ///
