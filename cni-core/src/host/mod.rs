@@ -12,6 +12,8 @@ pub mod netns;
 #[cfg(feature = "kernel")]
 mod rtnl;
 pub mod sysctl;
+#[cfg(feature = "kernel")]
+pub(crate) mod watch;
 
 pub use firewall::Firewall;
 pub use forwarding::Forwarding;

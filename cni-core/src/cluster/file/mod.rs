@@ -4,6 +4,8 @@ mod check;
 mod entry;
 mod load;
 mod reader;
+#[cfg(feature = "kernel")]
+mod source;
 mod special;
 
 use std::fmt;
@@ -16,6 +18,8 @@ use reader::{Fault, Reader};
 
 pub use crate::host::disk::Fingerprint;
 pub use load::{fingerprint, load};
+#[cfg(feature = "kernel")]
+pub use source::FileSource;
 
 /// What a cluster file says.
 ///
