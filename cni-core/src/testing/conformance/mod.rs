@@ -41,12 +41,14 @@ mod faults;
 mod firewall;
 mod ipam;
 mod netlink;
+mod peers;
 mod scene;
 mod sysctl;
 
 pub use firewall::firewall;
 pub use ipam::ipam;
 pub use netlink::netlink;
+pub use peers::{PeerStore, peer_source};
 pub use sysctl::sysctl;
 
 /// What a backend is tested with.
