@@ -13,7 +13,7 @@ use crate::cancel::Cancel;
 use crate::cluster::{Node, NodeChange, NodeUid, View};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::Host;
-use crate::host::forwarding::{Entry, Route};
+use crate::host::forwarding::{Entry, Key, Route};
 use crate::host::monitor::KernelEvent;
 use crate::host::netlink::{NetlinkChange, NetlinkExt};
 use crate::plan::{self, Establishing, Handles, Object, Scope, establish};
@@ -23,7 +23,7 @@ use super::diff::{Act, Step, in_order};
 use super::ids::Ids;
 use super::index::{Index, NOBODY, Whose};
 use super::items::{Item, Stage};
-use super::{Base, Census, Difference, Fabric, Facts, Owner, Report, Thing, facts};
+use super::{Base, Census, Difference, Fabric, Facts, Owner, Reach, Report, Thing, facts};
 use look::Look;
 use write::Writer;
 
@@ -117,6 +117,11 @@ impl Engine {
         report
     }
 
+    /// What the node was given by the last pass; `None` where there was none, or it could not be connected at all.
+    pub fn base(&self) -> Option<&Base> {
+        self.known.as_ref().map(|known| &known.base)
+    }
+
     /// What a full pass would do. Changes nothing.
     ///
     /// # Errors
@@ -138,6 +143,7 @@ impl Engine {
         let names = |whose| name_of(&peers, whose);
         let mut difference = Difference {
             base,
+            mtu: known.base.mtu,
             unreachable: known.unreachable.into_values().collect(),
             clashes: known.clashes,
             ..Difference::default()
@@ -160,15 +166,22 @@ impl Engine {
         let Some(known) = &self.known else {
             return true;
         };
+        let device = known.base.device.as_deref();
+        let links = |index, name: &String| {
+            self.owner.devices.contains(name)
+                || device == Some(name)
+                || known.is_uplink(index, name)
+        };
         match event {
-            KernelEvent::Link { index, name, .. } => {
-                self.owner.devices.contains(name)
-                    || known.base.device.as_deref() == Some(name)
-                    || known.is_uplink(*index, name)
-            }
+            KernelEvent::Link { index, name, .. } => links(*index, name),
             // Others' addresses matter only while this node's own are nowhere to be found.
-            KernelEvent::Address { index } => known.is_uplink(*index, "") || known.is_homeless(),
+            KernelEvent::Address { index, name } => links(*index, name) || known.is_homeless(),
             KernelEvent::Entry { entry, .. } => self.concerns_entry(known, entry),
+            KernelEvent::Gone { key } => match key {
+                Key::NextHop(id) => known.ids.holds(*id),
+                Key::Neighbour(link, _) | Key::Fdb(link, _) => device == Some(&**link),
+                Key::Route(..) | Key::Rule(..) => true,
+            },
             KernelEvent::Firewall => known.base.table.is_some(),
             KernelEvent::Overrun => true,
         }
@@ -177,7 +190,8 @@ impl Engine {
     fn concerns_entry(&self, known: &Known, entry: &Entry) -> bool {
         let device = known.base.device.as_deref();
         match entry {
-            Entry::NextHop(hop) => hop.protocol == self.owner.protocol,
+            // Another program's may have taken the place of ours.
+            Entry::NextHop(hop) => hop.protocol == self.owner.protocol || known.ids.holds(hop.id),
             Entry::Rule(rule) => rule.protocol == self.owner.protocol,
             Entry::Neighbour(neighbour) => device == Some(&*neighbour.link),
             Entry::Fdb(entry) => device == Some(&*entry.link),
@@ -302,13 +316,27 @@ impl Engine {
                 index.steps(item, whose, steps);
             }
         } else if let Some(peer) = peer_of(peers, whose) {
-            for item in self.items(known, peer).unwrap_or_default() {
+            for item in self.items(known, peer) {
                 index.steps(item, whose, steps);
             }
         }
     }
 
-    fn items(&self, known: &Known, peer: &Node) -> std::result::Result<Vec<Item>, String> {
+    fn items(&self, known: &Known, peer: &Node) -> Vec<Item> {
+        self.reach(known, peer).items
+    }
+
+    /// What a peer needs. Whether it is reached is remembered.
+    fn reached(&self, known: &mut Known, peer: &Node) -> Vec<Item> {
+        let Reach { items, missing } = self.reach(known, peer);
+        if !missing.is_empty() {
+            let told = (peer.name.clone(), missing.join("; "));
+            known.unreachable.insert(peer.uid.clone(), told);
+        }
+        items
+    }
+
+    fn reach(&self, known: &Known, peer: &Node) -> Reach {
         let Known {
             me,
             base,

@@ -36,6 +36,7 @@ use crate::spec::{AddResult, Attachment};
 use super::{FakeIpam, FakeKernel};
 
 mod attach;
+mod cluster;
 mod detach;
 mod faults;
 mod firewall;
@@ -45,6 +46,7 @@ mod peers;
 mod scene;
 mod sysctl;
 
+pub use cluster::ClusterFixture;
 pub use firewall::firewall;
 pub use ipam::ipam;
 pub use netlink::netlink;
