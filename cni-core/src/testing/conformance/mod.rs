@@ -42,6 +42,7 @@ mod faults;
 mod firewall;
 mod ipam;
 mod netlink;
+mod peers;
 mod scene;
 mod sysctl;
 
@@ -49,6 +50,7 @@ pub use cluster::ClusterFixture;
 pub use firewall::firewall;
 pub use ipam::ipam;
 pub use netlink::netlink;
+pub use peers::{PeerStore, peer_source};
 pub use sysctl::sysctl;
 
 /// What a backend is tested with.
