@@ -39,12 +39,14 @@ mod attach;
 mod detach;
 mod faults;
 mod firewall;
+mod forwarding;
 mod ipam;
 mod netlink;
 mod scene;
 mod sysctl;
 
 pub use firewall::firewall;
+pub use forwarding::forwarding;
 pub use ipam::ipam;
 pub use netlink::netlink;
 pub use sysctl::sysctl;
