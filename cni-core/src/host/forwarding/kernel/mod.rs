@@ -44,9 +44,6 @@ struct State {
 /// were not faster.
 const BATCH: usize = 64;
 
-/// The kernel has no such family: IPv6 is not built in, or was switched off at boot.
-const EAFNOSUPPORT: i32 = 97;
-
 impl KernelForwarding {
     /// Opens sockets in the calling thread's network namespace.
     ///
@@ -317,8 +314,9 @@ fn wanted(entry: &Entry, protocol: Option<u8>) -> bool {
     protocol.is_none_or(|protocol| protocol == found)
 }
 
+/// The kernel has no such dump, or no such family: IPv6 is not built in, or was switched off at boot.
 fn is_missing(failure: &Failure) -> bool {
-    matches!(failure.errno, errno::EOPNOTSUPP | EAFNOSUPPORT)
+    matches!(failure.errno, errno::EOPNOTSUPP | errno::EAFNOSUPPORT)
 }
 
 /// Whether the kernel has IPv6. Next hops without a gateway are then made for it, which routes of both families may use.
