@@ -134,19 +134,17 @@ pub(crate) fn neighbours_are_told_as_long_as_they_are_permanent() {
         format!("ip neigh replace 10.244.7.0 lladdr {mac} dev vx nud {state}")
     };
     let (first, second) = ("02:00:00:00:00:01", "02:00:00:00:00:02");
-    let gone = gone(Key::Neighbour("vx".into(), "10.244.7.0".parse().unwrap()));
+    let key = Key::Neighbour("vx".into(), "10.244.7.0".parse().unwrap());
+    let gone = || gone(key.clone());
     let of = |mac| made(neighbour("10.244.7.0", mac));
     assert_eq!(watch.after(&ip(first, "permanent")), [of(first)]);
     assert_eq!(watch.after(&ip(second, "permanent")), [of(second)]);
-    assert_eq!(watch.after(&ip(second, "reachable")), [gone.clone()]);
+    assert_eq!(watch.after(&ip(second, "reachable")), [gone()]);
     assert_eq!(watch.after(&ip(first, "permanent")), [of(first)]);
-    assert_eq!(
-        watch.after("ip neigh del 10.244.7.0 dev vx"),
-        [gone.clone()]
-    );
+    assert_eq!(watch.after("ip neigh del 10.244.7.0 dev vx"), [gone()]);
     shell(&ip(first, "permanent"));
     watch.taken();
-    assert_eq!(watch.after("ip neigh flush dev vx nud permanent"), [gone]);
+    assert_eq!(watch.after("ip neigh flush dev vx nud permanent"), [gone()]);
     let v6 = "ip neigh add fd00:244:7:: lladdr 02:00:00:00:00:01 dev vx nud permanent";
     assert_eq!(watch.after(v6), [made(neighbour("fd00:244:7::", first))]);
 }

@@ -70,7 +70,7 @@ fn dropped() -> u32 {
     let table = fs::read_to_string("/proc/thread-self/net/netlink").unwrap();
     let sockets = table.lines().skip(1);
     let drops = |line: &str| line.split_whitespace().nth(8)?.parse::<u32>().ok();
-    sockets.filter_map(|line| drops(line)).sum::<u32>()
+    sockets.filter_map(drops).sum::<u32>()
 }
 
 pub(crate) fn a_wait_that_is_given_up_loses_nothing() {
