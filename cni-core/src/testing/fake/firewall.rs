@@ -1,6 +1,6 @@
 //! nftables: `net/netfilter/nf_tables_api.c`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 
@@ -103,7 +103,15 @@ impl Firewall for Handle {
             return Err(error(all(), refusal));
         }
         let process = Some(self.kernel.process);
-        state.tell(process, self.ns, || Some(KernelEvent::Firewall));
+        let touched: BTreeSet<&Table> = changes.iter().map(FirewallChange::table).collect();
+        for table in touched {
+            let told = || {
+                Some(KernelEvent::Firewall {
+                    table: table.clone(),
+                })
+            };
+            state.tell(process, self.ns, told);
+        }
         Ok(())
     }
 }
