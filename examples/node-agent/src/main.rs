@@ -1,0 +1,2 @@
+//! `node-agent`: see the library.
+fn main() {}
