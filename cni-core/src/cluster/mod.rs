@@ -4,6 +4,8 @@
 //! value, never on the kind of event, keeps what it knows while the source is away, and settles which of two nodes a
 //! prefix belongs to.
 
+mod block;
+mod index;
 mod node;
 mod source;
 mod view;

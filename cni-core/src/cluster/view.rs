@@ -1,11 +1,22 @@
 //! What is known of the cluster.
 
+mod conflict;
+mod settle;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::index::Index;
 use super::{Node, NodeUid, PeerEvent};
+use conflict::ConflictKey;
+use settle::rank;
+
+pub use conflict::Conflict;
 
 /// How this node is told from its peers: by its name where one is given, else by an address that it bears.
+///
+/// Where several nodes answer to it, the one with the better claim is meant (see [`View`]).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Identity {
     /// The node's name.
@@ -16,11 +27,38 @@ pub struct Identity {
 
 /// What is known of the cluster: a pure state, moved by events.
 ///
-/// What it tells of a node is what may be acted upon: a prefix or an underlay address that two nodes claim is told of
-/// one of them only (the lower [`Node::claimed`], then the lower uid), whatever came first, and is a [`Conflict`].
+/// # What may be acted upon
+///
+/// What it tells of a node is what may be acted upon, and depends on the set of known nodes alone, not on the order in
+/// which they became known. The better of two claims is that of the node with the lower [`Node::claimed`], then the lower uid.
+/// Each prefix and each address, taken in this order, holds if it does not overlap one of another node that holds; else it is
+/// taken out of its node, whole, and is a [`Conflict`]. A node stays in the view when nothing is left of it.
+///
+/// A prefix that contains another node's address is in conflict with it like any other: packets to that address, the tunnel's
+/// own included, would go to the node with the prefix, which may give the address to a pod. By rank, and not always to the
+/// address: a node that comes with a wrong address then harms itself, and nobody who was there before. A prefix that contains its
+/// own node's underlay address is never acted upon: its route would send the tunnel's packets into the tunnel. Further
+/// addresses of a node in its own prefixes harm nothing.
+///
+/// A hardware address that two nodes were given is in conflict too: the loser's is derived from its uid, here and there.
+///
+/// # Cost
+///
+/// A put or a removal costs a search for each of the node's prefixes and addresses, and for what overlaps them, whatever the
+/// number of nodes. A reset costs a pass over all nodes. A node that holds what it claims is kept once.
 #[derive(Debug, Clone, Default)]
 pub struct View {
     identity: Identity,
+    numbers: BTreeMap<NodeUid, u32>,
+    nodes: Vec<Option<Entry>>,
+    free: Vec<u32>,
+    index: Index,
+    conflicts: BTreeMap<ConflictKey, Conflict>,
+    /// Who answers to the identity, the better claim first.
+    mine: BTreeSet<(u64, NodeUid)>,
+    in_sync: bool,
+    away: Option<String>,
+    rejected: Option<String>,
 }
 
 /// A change of what may be acted upon.
@@ -34,43 +72,97 @@ pub struct NodeChange {
     pub after: Option<Arc<Node>>,
 }
 
-/// Two nodes claim the same.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Conflict {
-    /// What: a prefix or an address.
-    pub what: String,
-    /// Name of the node that has it.
-    pub winner: Arc<str>,
-    /// Name of the node that does not.
-    pub loser: Arc<str>,
+/// A node as the source tells of it, and what of it may be acted upon: mostly the same value.
+#[derive(Debug, Clone)]
+struct Entry {
+    known: Arc<Node>,
+    effective: Arc<Node>,
 }
+
+/// Nodes that may have changed, and what they were.
+type Touched = BTreeMap<NodeUid, Option<Arc<Node>>>;
 
 impl View {
     /// Nothing known yet.
     pub fn new(identity: Identity) -> Self {
-        Self { identity }
+        Self {
+            identity,
+            ..Self::default()
+        }
     }
 
-    /// Takes an event in, and returns what changed of what may be acted upon, this node's own entry included.
+    /// Takes an event in, and returns what changed of what may be acted upon, this node's own entry included, by uid. An event
+    /// that says what is known already changes nothing.
     pub fn apply(&mut self, event: PeerEvent) -> Vec<NodeChange> {
-        let _ = event;
-        Vec::new()
+        if let PeerEvent::Disconnected(reason) = event {
+            self.away = Some(reason);
+            return Vec::new();
+        }
+        self.away = None;
+        let changes = match event {
+            PeerEvent::Reset(nodes) => {
+                self.rejected = None;
+                self.difference(nodes)
+            }
+            PeerEvent::Put(node) => {
+                self.rejected = None;
+                let same = self.known(&node.uid).is_some_and(|known| **known == node);
+                let change = (node.uid.clone(), Some(Arc::new(node)));
+                (!same).then_some(change).into_iter().collect()
+            }
+            PeerEvent::Remove(uid) => {
+                let known = self.numbers.contains_key(&uid);
+                known.then_some((uid, None)).into_iter().collect()
+            }
+            PeerEvent::InSync => {
+                self.in_sync = true;
+                Vec::new()
+            }
+            PeerEvent::Rejected(sentence) => {
+                self.rejected = Some(sentence);
+                Vec::new()
+            }
+            PeerEvent::Disconnected(_) => Vec::new(),
+        };
+        self.change(changes)
     }
 
     /// This node, once the source has told of it.
     pub fn me(&self) -> Option<&Arc<Node>> {
-        None
+        self.node(&self.mine.first()?.1)
     }
 
     /// The other nodes, by uid.
     pub fn peers(&self) -> impl Iterator<Item = &Arc<Node>> {
-        std::iter::empty()
+        let me = self.mine.first().map(|(_, uid)| uid);
+        self.nodes().filter(move |node| Some(&node.uid) != me)
+    }
+
+    /// All nodes, this one included, by uid.
+    pub fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
+        self.numbers
+            .values()
+            .filter_map(|number| Some(&self.entry(*number)?.effective))
     }
 
     /// The node with this uid, be it this one or another.
     pub fn node(&self, uid: &NodeUid) -> Option<&Arc<Node>> {
-        let _ = uid;
-        None
+        Some(&self.entry(*self.numbers.get(uid)?)?.effective)
+    }
+
+    /// The node with this uid as the source tells of it, with what it claims and does not have.
+    pub fn known(&self, uid: &NodeUid) -> Option<&Arc<Node>> {
+        Some(&self.entry(*self.numbers.get(uid)?)?.known)
+    }
+
+    /// How many nodes there are, this one included.
+    pub fn len(&self) -> usize {
+        self.numbers.len()
+    }
+
+    /// Whether no node is known.
+    pub fn is_empty(&self) -> bool {
+        self.numbers.is_empty()
     }
 
     /// How this node is told from its peers.
@@ -78,23 +170,144 @@ impl View {
         &self.identity
     }
 
-    /// Whether all that the source knew has been told: only then may something be removed from the kernel.
+    /// Tells this node from its peers anew: the host's addresses have changed. No node changes by it, but which is [`View::me`].
+    pub fn set_identity(&mut self, identity: Identity) {
+        self.identity = identity;
+        let known = self.nodes.iter().flatten().map(|entry| &entry.known);
+        self.mine = known
+            .filter(|node| self.identity.is(node))
+            .map(|node| rank(node))
+            .collect();
+    }
+
+    /// Whether all that the source knew has been told: only then may something be removed from the kernel. Once so, it stays
+    /// so: what is known stays in force while the source is away, and a later reset is complete by itself.
     pub fn in_sync(&self) -> bool {
-        false
+        self.in_sync
     }
 
     /// Why the source cannot be reached, while it cannot.
     pub fn away(&self) -> Option<&str> {
-        None
+        self.away.as_deref()
     }
 
     /// What the source holds that cannot be used, until it has been mended.
     pub fn rejected(&self) -> Option<&str> {
-        None
+        self.rejected.as_deref()
     }
 
-    /// What two nodes claim.
-    pub fn conflicts(&self) -> impl Iterator<Item = &Conflict> {
-        std::iter::empty()
+    /// What two nodes claim: ordered by family and number, then by the loser's uid.
+    pub fn conflicts(&self) -> impl ExactSizeIterator<Item = &Conflict> {
+        self.conflicts.values()
+    }
+
+    fn entry(&self, number: u32) -> Option<&Entry> {
+        self.nodes.get(usize::try_from(number).ok()?)?.as_ref()
+    }
+
+    fn entry_mut(&mut self, number: u32) -> Option<&mut Entry> {
+        self.nodes.get_mut(usize::try_from(number).ok()?)?.as_mut()
+    }
+
+    /// What has to change for these nodes to be all. The last of several with one uid counts, as if they had been put.
+    fn difference(&self, mut nodes: Vec<Node>) -> Vec<(NodeUid, Option<Arc<Node>>)> {
+        nodes.sort_by(|a, b| a.uid.cmp(&b.uid));
+        let mut changes = Vec::new();
+        let mut known = self.numbers.iter().peekable();
+        let mut nodes = nodes.into_iter().peekable();
+        while let Some(node) = nodes.next() {
+            if nodes.peek().is_some_and(|next| next.uid == node.uid) {
+                continue;
+            }
+            while let Some((gone, _)) = known.next_if(|(uid, _)| **uid < node.uid) {
+                changes.push((gone.clone(), None));
+            }
+            let before = known.next_if(|(uid, _)| **uid == node.uid);
+            let before = before.and_then(|(_, number)| self.entry(*number));
+            if before.is_none_or(|entry| *entry.known != node) {
+                changes.push((node.uid.clone(), Some(Arc::new(node))));
+            }
+        }
+        changes.extend(known.map(|(gone, _)| (gone.clone(), None)));
+        changes
+    }
+
+    /// Makes changes, each of another node and each a real one.
+    fn change(&mut self, changes: Vec<(NodeUid, Option<Arc<Node>>)>) -> Vec<NodeChange> {
+        if changes.is_empty() {
+            return Vec::new();
+        }
+        let anew = changes.len() > self.len() / 4;
+        let mut touched = Touched::new();
+        let mut unsettled = BTreeSet::new();
+        for (uid, node) in &changes {
+            touched.insert(uid.clone(), self.node(uid).cloned());
+            self.withdraw(uid, !anew, &mut unsettled);
+            match node {
+                Some(node) => self.store(Arc::clone(node)),
+                None => self.forget(uid),
+            }
+        }
+        if anew {
+            self.rebuild(&mut touched, &mut unsettled);
+        } else {
+            for (uid, _) in &changes {
+                self.claim(uid, &mut unsettled);
+            }
+        }
+        drop(changes);
+        self.settle(unsettled, &mut touched);
+        self.conclude(touched)
+    }
+
+    fn store(&mut self, node: Arc<Node>) {
+        if self.identity.is(&node) {
+            self.mine.insert(rank(&node));
+        }
+        let uid = node.uid.clone();
+        let entry = Entry {
+            effective: Arc::clone(&node),
+            known: node,
+        };
+        if let Some(slot) = self
+            .numbers
+            .get(&uid)
+            .and_then(|number| self.nodes.get_mut(*number as usize))
+        {
+            *slot = Some(entry);
+            return;
+        }
+        let number = self.free.pop();
+        match number.and_then(|number| self.nodes.get_mut(number as usize)) {
+            Some(slot) => *slot = Some(entry),
+            None => self.nodes.push(Some(entry)),
+        }
+        let number = number.unwrap_or(self.nodes.len() as u32 - 1);
+        self.numbers.insert(uid, number);
+    }
+
+    fn forget(&mut self, uid: &NodeUid) {
+        if let Some(number) = self.numbers.remove(uid)
+            && let Some(slot) = self.nodes.get_mut(number as usize)
+        {
+            *slot = None;
+            self.free.push(number);
+        }
     }
 }
+
+impl Identity {
+    fn is(&self, node: &Node) -> bool {
+        match &self.name {
+            Some(name) => **name == *node.name,
+            None => node
+                .own_addresses()
+                .any(|address| self.addresses.contains(&address)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;
