@@ -44,10 +44,17 @@ pub struct Setup {
     pub source: Box<dyn PeerSource>,
     /// Makes the kernel be so.
     pub programmer: Box<dyn Programmer>,
-    /// Which node this is.
-    pub identity: Identity,
+    /// Says which node this is.
+    pub locator: Box<dyn Locator>,
     /// Tells the plugins.
     pub publisher: Publisher,
+}
+
+/// Says which node this is.
+#[async_trait]
+pub trait Locator: Send + fmt::Debug {
+    /// By what this node is told from its peers: a name, or the addresses that the host has now.
+    async fn identity(&mut self) -> Identity;
 }
 
 /// Reads the configuration again.
@@ -85,6 +92,8 @@ pub struct Agent {
     alive_at: Option<Instant>,
     /// Something has happened that somebody may want to know.
     news_to_tell: bool,
+    /// Which node this is has to be found out anew.
+    lost: bool,
 }
 
 enum Happening {
@@ -105,7 +114,7 @@ impl Agent {
         status: Shared,
     ) -> Self {
         Self {
-            view: View::new(setup.identity.clone()),
+            view: View::default(),
             setup,
             monitor,
             reload,
@@ -116,12 +125,18 @@ impl Agent {
             notify,
             status,
             news_to_tell: true,
+            lost: true,
         }
     }
 
     /// Works until it is told to stop. The kernel is left as it is then: traffic goes on.
     pub async fn run(&mut self, orders: &mut dyn Orders) {
         loop {
+            self.gather().await;
+            self.act().await;
+            if std::mem::take(&mut self.news_to_tell) {
+                self.tell();
+            }
             let until = self.wake();
             let happening = tokio::select! {
                 biased;
@@ -136,11 +151,6 @@ impl Agent {
                 Happening::Peer(event) => self.peer(event),
                 Happening::Kernel(event) => self.kernel(&event),
                 Happening::Time => self.news_to_tell = true,
-            }
-            self.gather().await;
-            self.act().await;
-            if std::mem::take(&mut self.news_to_tell) {
-                self.tell();
             }
         }
         self.notify.stopping();
@@ -179,6 +189,7 @@ impl Agent {
     }
 
     fn kernel(&mut self, event: &KernelEvent) {
+        self.lost |= matches!(event, KernelEvent::Address { .. } | KernelEvent::Overrun);
         if self.setup.programmer.concerns(event) {
             tracing::debug!(
                 ?event,
@@ -190,11 +201,23 @@ impl Agent {
 
     /// One step, if one is due: orders come between steps.
     async fn act(&mut self) {
+        if std::mem::take(&mut self.lost) {
+            self.locate().await;
+        }
         let now = Instant::now();
         match self.step(now) {
             Step::Full => self.full(now).await,
             Step::Update => self.update(now).await,
             Step::Wait(_) => {}
+        }
+    }
+
+    async fn locate(&mut self) {
+        let identity = self.setup.locator.identity().await;
+        if *self.view.identity() != identity {
+            self.view.set_identity(identity);
+            self.pace.want_full();
+            self.news_to_tell = true;
         }
     }
 
@@ -310,6 +333,7 @@ impl Agent {
             Ok(setup) => {
                 self.setup = setup;
                 self.pace.want_full();
+                self.lost = true;
                 self.news_to_tell = true;
                 self.status.lock().compared = false;
                 tracing::info!("the configuration has been read again");
@@ -324,3 +348,6 @@ async fn sleep_until(until: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::limit::Limit;
 use crate::programmer::Outcome;
-use crate::status::{Status, conflict};
+use crate::status::Status;
 
 /// Lines of each severity that may be written in a second.
 const MOST: u32 = 20;
@@ -101,7 +101,7 @@ impl News {
         self.unreachable.clone_from(&status.unreachable);
         let before = std::mem::replace(&mut self.conflicts, status.conflicts.clone());
         for new in status.conflicts.difference(&before) {
-            self.warn(now, || conflict(new));
+            self.warn(now, || new.to_string());
         }
         for old in before.difference(&status.conflicts) {
             self.note(now, || format!("{} is no longer in dispute", old.what));

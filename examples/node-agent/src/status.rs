@@ -84,7 +84,7 @@ impl Status {
     /// Takes over what is known of the cluster.
     pub fn see(&mut self, view: &View) {
         self.me = view.me().cloned();
-        self.peers = view.peers().count();
+        self.peers = view.len() - usize::from(self.me.is_some());
         self.in_sync = view.in_sync();
         self.away = view.away().map(str::to_owned);
         self.rejected = view.rejected().map(str::to_owned);
@@ -137,7 +137,7 @@ impl Status {
                 missing.push("the kernel has not been brought up to date yet".to_owned());
             }
             (true, Some(me)) if me.prefixes.is_empty() => {
-                missing.push(format!("node {} has no pod prefix", me.name));
+                missing.push(format!("node {} has no pod prefix of its own", me.name));
             }
             _ => {}
         }
@@ -153,7 +153,7 @@ impl Status {
                 .iter()
                 .map(|why| format!("the source holds what cannot be used: {why}")),
         );
-        flaws.extend(self.conflicts.iter().map(conflict));
+        flaws.extend(self.conflicts.iter().map(ToString::to_string));
         let unreachable = self.unreachable.iter();
         flaws
             .extend(unreachable.map(|(name, why)| format!("node {name} cannot be reached: {why}")));
@@ -197,14 +197,6 @@ impl Readiness {
         }
         text
     }
-}
-
-/// A conflict in words.
-pub fn conflict(conflict: &Conflict) -> String {
-    format!(
-        "{} is claimed by {} and {}; {} has it",
-        conflict.what, conflict.winner, conflict.loser, conflict.winner
-    )
 }
 
 fn add(sum: &mut BTreeMap<String, u64>, more: &BTreeMap<String, u64>) {
@@ -292,8 +284,11 @@ mod tests {
             .insert("n3".into(), "not in the same segment".to_owned());
         status.conflicts.insert(Conflict {
             what: "10.244.2.0/24".to_owned(),
+            against: "10.244.2.0/24".to_owned(),
             winner: "n2".into(),
+            winner_uid: NodeUid::new("n2"),
             loser: "n4".into(),
+            loser_uid: NodeUid::new("n4"),
         });
         let readiness = status.readiness();
         assert!(readiness.is_ready());
@@ -301,7 +296,7 @@ mod tests {
             readiness.text(),
             "ready\nthe source is away: connection refused\n\
              the source holds what cannot be used: line 3, column 7: no prefix\n\
-             10.244.2.0/24 is claimed by n2 and n4; n2 has it\n\
+             10.244.2.0/24 of node `n4` is not used: node `n2` has the better claim to it\n\
              node n3 cannot be reached: not in the same segment\n"
         );
         assert!(
