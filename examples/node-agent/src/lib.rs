@@ -32,5 +32,7 @@ mod pending;
 pub mod process;
 pub mod programmer;
 pub mod publish;
+pub mod signals;
+pub mod site;
 pub mod status;
 pub mod subnet_env;
