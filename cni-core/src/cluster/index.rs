@@ -19,7 +19,8 @@ pub(super) struct Index {
 impl Index {
     /// Replaces all claims. Those that meet none of another node hold; the others do not yet, and are returned.
     pub(super) fn rebuild(&mut self, mut claims: Vec<Claim>) -> Vec<Claim> {
-        claims.sort_unstable();
+        // Nodes in order have their prefixes in order, and their addresses: runs, which the stable sort merges.
+        claims.sort();
         claims.dedup();
         self.lengths.clear();
         for (block, _) in &claims {

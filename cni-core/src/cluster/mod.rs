@@ -5,11 +5,13 @@
 //! prefix belongs to.
 
 mod block;
+mod file;
 mod index;
 mod node;
 mod source;
 mod view;
 
+pub use file::{ClusterFile, FileError};
 pub use node::{Capability, Node, NodeUid};
 pub use source::{PeerEvent, PeerSource};
 pub use view::{Conflict, Identity, NodeChange, View};

@@ -60,6 +60,13 @@ impl NodeUid {
     }
 }
 
+impl From<Arc<str>> for NodeUid {
+    /// Shares the text: a node's name, mostly.
+    fn from(text: Arc<str>) -> Self {
+        Self(text)
+    }
+}
+
 impl fmt::Display for NodeUid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -79,8 +79,15 @@ struct Entry {
     effective: Arc<Node>,
 }
 
-/// Nodes that may have changed, and what they were.
-type Touched = BTreeMap<NodeUid, Option<Arc<Node>>>;
+/// Nodes that may have changed.
+type Touched = BTreeMap<NodeUid, Was>;
+
+/// A node that may have changed: its number if it is still there, and what it was before.
+#[derive(Debug)]
+struct Was {
+    number: Option<u32>,
+    before: Option<Arc<Node>>,
+}
 
 impl View {
     /// Nothing known yet.
@@ -205,10 +212,6 @@ impl View {
         self.nodes.get(usize::try_from(number).ok()?)?.as_ref()
     }
 
-    fn entry_mut(&mut self, number: u32) -> Option<&mut Entry> {
-        self.nodes.get_mut(usize::try_from(number).ok()?)?.as_mut()
-    }
-
     /// What has to change for these nodes to be all. The last of several with one uid counts, as if they had been put.
     fn difference(&self, mut nodes: Vec<Node>) -> Vec<(NodeUid, Option<Arc<Node>>)> {
         nodes.sort_by(|a, b| a.uid.cmp(&b.uid));
@@ -238,52 +241,59 @@ impl View {
             return Vec::new();
         }
         let anew = changes.len() > self.len() / 4;
-        let mut touched = Touched::new();
+        if self.nodes.is_empty() {
+            self.nodes.reserve_exact(changes.len());
+        }
         let mut unsettled = BTreeSet::new();
-        for (uid, node) in &changes {
-            touched.insert(uid.clone(), self.node(uid).cloned());
-            self.withdraw(uid, !anew, &mut unsettled);
-            match node {
-                Some(node) => self.store(Arc::clone(node)),
-                None => self.forget(uid),
-            }
+        let mut touched = Vec::with_capacity(changes.len());
+        for (uid, node) in changes {
+            let number = self.numbers.get(&uid).copied();
+            let before = number.and_then(|number| {
+                let entry = self.entry(number)?.clone();
+                self.mine.remove(&rank(&entry.known));
+                if !anew {
+                    self.withdraw(number, &entry.known, &mut unsettled);
+                }
+                Some(entry.effective)
+            });
+            let number = match node {
+                Some(node) => Some(self.store(number, node)),
+                None => {
+                    self.forget(&uid);
+                    None
+                }
+            };
+            touched.push((uid, Was { number, before }));
         }
+        let new = touched.iter().filter(|(_, was)| was.before.is_none());
+        let new = new.filter_map(|(uid, was)| Some((uid.clone(), was.number?)));
         if anew {
-            self.rebuild(&mut touched, &mut unsettled);
+            // All at once: one by one they would leave the tree half empty.
+            self.numbers.append(&mut new.collect());
         } else {
-            for (uid, _) in &changes {
-                self.claim(uid, &mut unsettled);
-            }
+            self.numbers.extend(new);
         }
-        drop(changes);
-        self.settle(unsettled, &mut touched);
-        self.conclude(touched)
+        self.decide(touched.into_iter().collect(), unsettled, anew)
     }
 
-    fn store(&mut self, node: Arc<Node>) {
+    /// Keeps a node under its number, or under a new one.
+    fn store(&mut self, number: Option<u32>, node: Arc<Node>) -> u32 {
         if self.identity.is(&node) {
             self.mine.insert(rank(&node));
         }
-        let uid = node.uid.clone();
         let entry = Entry {
             effective: Arc::clone(&node),
             known: node,
         };
-        if let Some(slot) = self
-            .numbers
-            .get(&uid)
-            .and_then(|number| self.nodes.get_mut(*number as usize))
+        let number = number.or_else(|| self.free.pop());
+        if let Some(number) = number
+            && let Some(slot) = self.nodes.get_mut(number as usize)
         {
             *slot = Some(entry);
-            return;
+            return number;
         }
-        let number = self.free.pop();
-        match number.and_then(|number| self.nodes.get_mut(number as usize)) {
-            Some(slot) => *slot = Some(entry),
-            None => self.nodes.push(Some(entry)),
-        }
-        let number = number.unwrap_or(self.nodes.len() as u32 - 1);
-        self.numbers.insert(uid, number);
+        self.nodes.push(Some(entry));
+        self.nodes.len() as u32 - 1
     }
 
     fn forget(&mut self, uid: &NodeUid) {

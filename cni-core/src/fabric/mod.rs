@@ -4,20 +4,37 @@
 //! ([`Fabric::peer`]). The engine compares that with the kernel and makes the difference: the next hop before the
 //! route, the route gone before the next hop, so that there is no moment in which traffic has nowhere to go.
 
-use std::collections::BTreeSet;
+mod census;
+mod diff;
+mod engine;
+mod facts;
+mod ids;
+mod index;
+mod items;
+mod report;
+pub mod tables;
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 
-use crate::cluster::{Capability, Node, View};
+use crate::cluster::Node;
 use crate::error::Result;
 use crate::host::firewall::{Table, TableSpec};
-use crate::host::forwarding::Entry;
 use crate::host::netlink::MacAddr;
 use crate::plan::Desired;
 use crate::spec::NetworkName;
+
+pub use census::Census;
+pub use engine::{Engine, Removal};
+pub use facts::Facts;
+pub use ids::NextHopIds;
+pub use items::{Item, Member};
+pub use report::{Count, Difference, DifferenceStep, Report, Thing};
 
 /// A way of connecting nodes. Its functions are pure.
 pub trait Fabric: Send + Sync + fmt::Debug {
@@ -59,40 +76,6 @@ pub struct Owner {
     pub table: Table,
 }
 
-/// Ids of next hops: a pure function of the cluster's nodes, unique among them, stable for a node as far as that goes.
-pub trait NextHopIds {
-    /// The id for routes of one family through a peer; where one serves both families, `ipv6` is said.
-    fn id(&self, peer: &Node, ipv6: bool) -> u32;
-}
-
-/// What the base depends on of all nodes together, this one included.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Census {
-    /// Lengths of IPv4 pod prefixes.
-    pub lengths4: BTreeSet<u8>,
-    /// Lengths of IPv6 pod prefixes.
-    pub lengths6: BTreeSet<u8>,
-    /// What every node that tells of its capabilities can do; `None` when none tells.
-    pub capabilities: Option<BTreeSet<Capability>>,
-    /// Whether every node has an IPv4 underlay address.
-    pub all_underlay4: bool,
-    /// Whether every node has an IPv6 underlay address.
-    pub all_underlay6: bool,
-    /// The smallest MTU of an underlay that a node tells of, in bytes.
-    pub mtu: Option<u32>,
-}
-
-/// What the host is like.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Facts {
-    /// Links that are not our own devices and have addresses or on-link routes.
-    pub uplinks: Vec<Uplink>,
-    /// Whether the kernel has next-hop objects.
-    pub next_hops: bool,
-    /// Whether the kernel speaks IPv6.
-    pub ipv6: bool,
-}
-
 /// A link that leads to other nodes, perhaps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Uplink {
@@ -125,61 +108,6 @@ pub struct Base {
     pub mtu: u32,
     /// What was chosen of several possibilities, for people: the data path, the underlay's family.
     pub choices: Vec<String>,
-}
-
-/// One of very many things.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Item {
-    /// A next hop, route, neighbour, forwarding entry or rule.
-    Entry(Entry),
-    /// A member of a set of our nftables table.
-    Member(Member),
-}
-
-/// A member of a set.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Member {
-    /// The set's name.
-    pub set: Arc<str>,
-    /// First part of the key.
-    pub first: IpAddr,
-    /// Second part, where the key has two.
-    pub second: Option<IpAddr>,
-}
-
-impl Census {
-    /// Counts the nodes of a view.
-    pub fn of(view: &View) -> Self {
-        let mut census = Self {
-            all_underlay4: true,
-            all_underlay6: true,
-            ..Self::default()
-        };
-        for node in view.me().into_iter().chain(view.peers()) {
-            census.count(node);
-        }
-        census
-    }
-
-    fn count(&mut self, node: &Node) {
-        for prefix in &node.prefixes {
-            match prefix {
-                IpNetwork::V4(prefix) => self.lengths4.insert(prefix.prefix()),
-                IpNetwork::V6(prefix) => self.lengths6.insert(prefix.prefix()),
-            };
-        }
-        if let Some(can) = &node.capabilities {
-            let can: BTreeSet<Capability> = can.iter().copied().collect();
-            self.capabilities = Some(match self.capabilities.take() {
-                Some(all) => all.intersection(&can).copied().collect(),
-                None => can,
-            });
-        }
-        self.all_underlay4 &= node.underlay(false).is_some();
-        self.all_underlay6 &= node.underlay(true).is_some();
-        self.mtu = self.mtu.into_iter().chain(node.mtu).min();
-    }
 }
 
 /// The hardware address of a node's VTEP: what the source says, else a function of its uid.

@@ -9,6 +9,8 @@ pub mod lock;
 pub mod monitor;
 pub mod netlink;
 pub mod netns;
+#[cfg(feature = "kernel")]
+mod rtnl;
 pub mod sysctl;
 
 pub use firewall::Firewall;
@@ -24,6 +26,8 @@ pub use sysctl::Sysctl;
 pub struct Host {
     /// Links, addresses, routes and neighbours of the host's namespace.
     pub netlink: Arc<dyn Netlink>,
+    /// Next hops, routes, neighbours, forwarding entries and policy rules of the host's namespace, by the ten thousand.
+    pub forwarding: Arc<dyn Forwarding>,
     /// nftables of the host's namespace.
     pub firewall: Arc<dyn Firewall>,
     /// Kernel parameters of the host's namespace.
@@ -64,12 +68,13 @@ impl Host {
     /// # Errors
     /// [`ErrorKind::Io`](crate::ErrorKind::Io) when a netlink socket cannot be opened.
     pub fn open_with_firewall(firewall: Arc<dyn Firewall>) -> crate::error::Result<Self> {
-        let netlink = netlink::KernelNetlink::open().map_err(|error| {
+        let failed = |error: std::io::Error| {
             crate::error::Error::new(crate::ErrorKind::Io, "could not open a netlink socket")
                 .with_source(error)
-        })?;
+        };
         Ok(Self {
-            netlink: Arc::new(netlink),
+            netlink: Arc::new(netlink::KernelNetlink::open().map_err(failed)?),
+            forwarding: Arc::new(forwarding::KernelForwarding::open().map_err(failed)?),
             firewall,
             sysctl: Arc::new(sysctl::KernelSysctl::new()),
             lock: Arc::new(lock::KernelLock::new()),

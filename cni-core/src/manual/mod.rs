@@ -2,6 +2,7 @@
 //!
 //! | chapter | for |
 //! |---|---|
+//! | [`packet`] | newcomers: a packet's way from pod to pod, hop by hop |
 //! | [`plugin`] | writing a plugin: what the process does, and what is yours |
 //! | [`backend`] | writing a backend: declare what must exist |
 //! | [`testing`] | testing it: the fake kernel, faults, the contract |
@@ -12,6 +13,7 @@
 
 pub mod backend;
 pub mod configuration;
+pub mod packet;
 pub mod pitfalls;
 pub mod plugin;
 pub mod testing;

@@ -1,5 +1,7 @@
 //! The difference between what must exist and what does: a pure function.
 
+use std::borrow::Cow;
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::firewall::{ChainState, Element, FirewallChange, Table, TableSpec};
 use crate::host::netlink::{Address, LinkKind, NetlinkChange, NewLinkKind, PortSettings, Route};
@@ -19,13 +21,18 @@ use super::{Change, Declared, Desired, Object, Observed, Owner, Place, PlaceStat
 pub fn diff(desired: &Desired, observed: &Observed) -> Result<Plan> {
     let mut plan = Plan::new();
     let mut transaction = Transaction::default();
+    let mut observed = Cow::Borrowed(observed);
     for declared in &desired.items {
         let mut out = Output {
             declared,
             plan: &mut plan,
             transaction: &mut transaction,
         };
-        one(observed, &mut out)?;
+        if one(&observed, &mut out)?
+            && let Object::Link(spec) = &declared.object
+        {
+            observed.to_mut().forget_link(declared.place, &spec.name);
+        }
     }
     if let Some(step) = transaction.into_step() {
         plan.push(step);
@@ -45,7 +52,16 @@ impl Output<'_> {
         self.push(Change::Netlink(change), undo, reason);
     }
 
-    fn push(&mut self, change: Change, undo: Option<Change>, reason: String) {
+    pub(super) fn step_undone_by(
+        &mut self,
+        change: NetlinkChange,
+        undo: Vec<Change>,
+        reason: String,
+    ) {
+        self.push(Change::Netlink(change), undo, reason);
+    }
+
+    fn push(&mut self, change: Change, undo: impl IntoIterator<Item = Change>, reason: String) {
         let mut step = Step::new(self.declared.place, change, reason);
         step.undo.extend(undo);
         step.shared = self.declared.owner == Owner::Shared;
@@ -81,10 +97,11 @@ impl Transaction {
     }
 }
 
-fn one(observed: &Observed, out: &mut Output<'_>) -> Result<()> {
+/// Whether the declared object, a link, is made anew.
+fn one(observed: &Observed, out: &mut Output<'_>) -> Result<bool> {
     let state = observed.place(out.declared.place);
     match &out.declared.object {
-        Object::Link(spec) => link(spec, observed, out)?,
+        Object::Link(spec) => return link(spec, observed, out),
         Object::Port { link, settings } => port(link, *settings, state, out),
         Object::Vlans { .. } => vlans(state, out),
         Object::Address(wanted) => address(wanted, state, out),
@@ -99,7 +116,7 @@ fn one(observed: &Observed, out: &mut Output<'_>) -> Result<()> {
             element,
         } => element_of(table, set, element, state, out),
     }
-    Ok(())
+    Ok(false)
 }
 
 /// In how many words a link's kind is told.
@@ -108,6 +125,7 @@ pub(super) fn kind_name(kind: &LinkKind) -> &str {
         LinkKind::Physical => "a physical device",
         LinkKind::Bridge { .. } => "a bridge",
         LinkKind::Veth => "one end of a veth pair",
+        LinkKind::Vxlan(_) => "a VXLAN device",
         LinkKind::Other(kind) => kind,
     }
 }
@@ -117,6 +135,7 @@ pub(super) fn is_kind(kind: &LinkKind, wanted: &NewLinkKind) -> bool {
     match wanted {
         NewLinkKind::Bridge { .. } => matches!(kind, LinkKind::Bridge { .. }),
         NewLinkKind::Veth { .. } => matches!(kind, LinkKind::Veth),
+        NewLinkKind::Vxlan(_) => matches!(kind, LinkKind::Vxlan(_)),
         NewLinkKind::Dummy => matches!(kind, LinkKind::Other(name) if name == "dummy"),
     }
 }

@@ -4,13 +4,17 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::host::netlink::{Link, LinkKind, LinkSettings, NetlinkChange, NewLink, NewLinkKind};
 
 use super::diff::{Output, is_kind, kind_name, on};
+use super::diff_vxlan::{InPlace, Way, make_anew, way};
 use super::observe::Scope;
 use super::{Change, LinkSpec, Observed, Owner};
 
-pub(super) fn link(spec: &LinkSpec, observed: &Observed, out: &mut Output<'_>) -> Result<()> {
+/// Whether the link is made anew, without anything that was on it.
+pub(super) fn link(spec: &LinkSpec, observed: &Observed, out: &mut Output<'_>) -> Result<bool> {
     let state = observed.place(out.declared.place);
     match (state.links.get(&spec.name), &spec.create) {
-        (None, Some(kind)) => create(spec, kind, out),
+        (None, Some(kind)) => {
+            create(spec, kind, &format!("link {} is missing", spec.name), out);
+        }
         (None, None) => bring_up(spec, observed.scope, out),
         (Some(found), Some(kind)) if !is_kind(&found.kind, kind) => {
             return Err(Error::new(
@@ -22,15 +26,27 @@ pub(super) fn link(spec: &LinkSpec, observed: &Observed, out: &mut Output<'_>) -
                 ),
             ));
         }
-        (Some(found), _) => {
+        (Some(found), wanted) => {
+            let mut vxlan = (None, Vec::new());
+            if let (LinkKind::Vxlan(present), Some(kind)) = (&found.kind, wanted)
+                && let NewLinkKind::Vxlan(wanted) = kind
+            {
+                match way(spec, found, present, wanted)? {
+                    Way::Anew(words) => {
+                        make_anew(spec, kind, (found, &words), state, out);
+                        return Ok(true);
+                    }
+                    Way::InPlace(change, words) => vxlan = (change, words),
+                }
+            }
             let master = spec.master.as_ref().and_then(|name| state.links.get(name));
-            mend(spec, found, master, out);
+            mend(spec, found, master, vxlan, out);
         }
     }
-    Ok(())
+    Ok(false)
 }
 
-fn create(spec: &LinkSpec, kind: &NewLinkKind, out: &mut Output<'_>) {
+pub(super) fn create(spec: &LinkSpec, kind: &NewLinkKind, reason: &str, out: &mut Output<'_>) {
     let new = NewLink {
         name: spec.name.clone(),
         kind: kind.clone(),
@@ -43,8 +59,7 @@ fn create(spec: &LinkSpec, kind: &NewLinkKind, out: &mut Output<'_>) {
     let undo = Change::Netlink(NetlinkChange::LinkDel {
         link: spec.name.clone(),
     });
-    let reason = format!("link {} is missing", spec.name);
-    out.step(NetlinkChange::LinkAdd(new), Some(undo), reason);
+    out.step(NetlinkChange::LinkAdd(new), Some(undo), reason.to_owned());
 
     let shared = out.declared.owner == Owner::Shared;
     let rest = LinkSettings {
@@ -62,7 +77,7 @@ fn create(spec: &LinkSpec, kind: &NewLinkKind, out: &mut Output<'_>) {
             link: spec.name.clone(),
             settings: rest,
         };
-        out.step(change, None, format!("link {} is missing", spec.name));
+        out.step(change, None, reason.to_owned());
     }
 }
 
@@ -88,10 +103,16 @@ fn bring_up(spec: &LinkSpec, scope: Scope, out: &mut Output<'_>) {
 }
 
 /// Sets what differs: the change, what takes it back, and the differences in words.
-fn mend(spec: &LinkSpec, found: &Link, master: Option<&Link>, out: &mut Output<'_>) {
+fn mend(
+    spec: &LinkSpec,
+    found: &Link,
+    master: Option<&Link>,
+    (vxlan, mut words): (Option<InPlace>, Vec<String>),
+    out: &mut Output<'_>,
+) {
     let mut now = LinkSettings::default();
     let mut before = LinkSettings::default();
-    let mut words = Vec::new();
+    (now.vxlan, before.vxlan) = vxlan.unzip();
 
     if let Some(mtu) = spec.mtu.filter(|mtu| *mtu != found.mtu) {
         (now.mtu, before.mtu) = (Some(mtu), Some(found.mtu));
@@ -110,25 +131,9 @@ fn mend(spec: &LinkSpec, found: &Link, master: Option<&Link>, out: &mut Output<'
         (now.master, before.master) = (Some(name.clone()), Some(String::new()));
         words.push(format!("is not a port of {name}"));
     }
-    if let Some(wanted) = spec
-        .promiscuous
-        .filter(|wanted| *wanted != found.promiscuous)
-    {
-        (now.promiscuous, before.promiscuous) = (Some(wanted), Some(found.promiscuous));
-        words.push(format!("promiscuous mode is {}", on(found.promiscuous)));
-    }
-    if let Some(NewLinkKind::Bridge {
-        vlan_filtering: true,
-    }) = spec.create
-        && found.kind
-            == (LinkKind::Bridge {
-                vlan_filtering: false,
-            })
-    {
-        (now.vlan_filtering, before.vlan_filtering) = (Some(true), Some(false));
-        words.push("does not filter by VLAN".to_owned());
-    }
-    if out.declared.owner == Owner::Attachment
+    mend_modes(spec, found, &mut now, &mut before, &mut words);
+    // A VXLAN device is taken for ours by its alias alone.
+    if (out.declared.owner == Owner::Attachment || matches!(found.kind, LinkKind::Vxlan(_)))
         && let Some(alias) = &spec.alias
         && found.alias.as_ref() != Some(alias)
     {
@@ -157,4 +162,31 @@ fn mend(spec: &LinkSpec, found: &Link, master: Option<&Link>, out: &mut Output<'
         settings,
     };
     out.step(set(now), Some(Change::Netlink(set(before))), reason);
+}
+
+fn mend_modes(
+    spec: &LinkSpec,
+    found: &Link,
+    now: &mut LinkSettings,
+    before: &mut LinkSettings,
+    words: &mut Vec<String>,
+) {
+    if let Some(wanted) = spec
+        .promiscuous
+        .filter(|wanted| *wanted != found.promiscuous)
+    {
+        (now.promiscuous, before.promiscuous) = (Some(wanted), Some(found.promiscuous));
+        words.push(format!("promiscuous mode is {}", on(found.promiscuous)));
+    }
+    if let Some(NewLinkKind::Bridge {
+        vlan_filtering: true,
+    }) = spec.create
+        && found.kind
+            == (LinkKind::Bridge {
+                vlan_filtering: false,
+            })
+    {
+        (now.vlan_filtering, before.vlan_filtering) = (Some(true), Some(false));
+        words.push("does not filter by VLAN".to_owned());
+    }
 }

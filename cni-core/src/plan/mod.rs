@@ -9,6 +9,7 @@ mod desired;
 mod diff;
 mod diff_link;
 mod diff_vlan;
+mod diff_vxlan;
 mod establish;
 mod observe;
 

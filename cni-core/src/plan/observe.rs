@@ -59,6 +59,22 @@ impl Observed {
             Place::Container => &self.container,
         }
     }
+
+    /// A link and what was on it count as absent.
+    pub(super) fn forget_link(&mut self, place: Place, link: &str) {
+        let state = match place {
+            Place::Host => &mut self.host,
+            Place::Container => &mut self.container,
+        };
+        state.links.remove(link);
+        state.addresses.remove(link);
+        state.routes.remove(link);
+        state.vlans.remove(link);
+        // `net/FAMILY/conf/LINK/NAME`, `net/FAMILY/neigh/LINK/NAME`
+        state
+            .sysctls
+            .retain(|key, _| key.split('/').nth(3) != Some(link));
+    }
 }
 
 /// Reads what exists of what is declared. Each object is read once, however often it is spoken of.

@@ -9,6 +9,7 @@ use ipnetwork::IpNetwork;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::firewall::{Element, Firewall, FirewallChange, Table, TableState, Value};
+use crate::host::forwarding::{Change, Entry, Failed, Forwarding, Scope};
 use crate::host::netlink::{
     Address, ApplyError, Link, LinkFilter, Neighbour, Netlink, NetlinkChange, NetlinkError, Route,
     Vlan,
@@ -32,6 +33,7 @@ impl Faulty {
     pub fn host(host: &Host, faults: &Faults) -> Host {
         Host {
             netlink: wrap(&host.netlink, faults),
+            forwarding: wrap(&host.forwarding, faults),
             firewall: wrap(&host.firewall, faults),
             sysctl: wrap(&host.sysctl, faults),
             lock: host.lock.clone(),
@@ -130,6 +132,53 @@ impl Netlink for Wrapped<dyn Netlink> {
 }
 
 #[async_trait]
+impl Forwarding for Wrapped<dyn Forwarding> {
+    async fn read(
+        &self,
+        scope: &Scope<'_>,
+        each: &mut (dyn FnMut(Entry) + Send),
+    ) -> Result<(), NetlinkError> {
+        self.inner.read(scope, each).await
+    }
+
+    /// A failure does not end the write, so that each change is counted by itself.
+    async fn write(&self, changes: &[Change]) -> Vec<Failed> {
+        let mut failed = Vec::new();
+        let mut rest = changes;
+        let mut done = 0;
+        while !rest.is_empty() {
+            let (before, fault) = match self.faults.count_batch(rest.len() as u64) {
+                None => (rest.len(), None),
+                Some((before, fault)) => (before as usize, Some(fault)),
+            };
+            let (made, others) = rest.split_at_checked(before).unwrap_or((rest, &[]));
+            if !made.is_empty() {
+                let failures = self.inner.write(made).await;
+                failed.extend(failures.into_iter().map(|mut failure| {
+                    failure.index += done;
+                    failure
+                }));
+            }
+            done += made.len();
+            rest = others;
+            if let (Some(fault), Some((struck, others))) = (fault, rest.split_first()) {
+                failed.push(Failed {
+                    index: done,
+                    error: refused(fault, struck.to_string()),
+                });
+                done += 1;
+                rest = others;
+            }
+        }
+        failed
+    }
+
+    async fn has_next_hops(&self) -> Result<bool, NetlinkError> {
+        self.inner.has_next_hops().await
+    }
+}
+
+#[async_trait]
 impl Firewall for Wrapped<dyn Firewall> {
     async fn table(&self, table: &Table) -> Result<Option<TableState>, NetlinkError> {
         self.inner.table(table).await
@@ -137,6 +186,15 @@ impl Firewall for Wrapped<dyn Firewall> {
 
     async fn elements(&self, table: &Table, set: &str) -> Result<Vec<Element>, NetlinkError> {
         self.inner.elements(table, set).await
+    }
+
+    async fn each_element(
+        &self,
+        table: &Table,
+        set: &str,
+        each: &mut (dyn FnMut(Element) + Send),
+    ) -> Result<(), NetlinkError> {
+        self.inner.each_element(table, set, each).await
     }
 
     async fn element(

@@ -12,6 +12,8 @@ tests!(
     a_failed_change_in_the_middle_leaves_nothing_of_the_others,
     a_chain_cannot_be_deleted_while_an_element_refers_to_it,
     five_thousand_elements_come_and_go_in_single_transactions,
+    twenty_thousand_elements_are_one_transaction_of_root,
+    as_many_elements_as_are_promised_are_one_transaction_of_any_user,
     a_commit_that_deletes_can_be_awaited_beside_others,
     an_impossible_rule_is_refused_before_the_kernel_is_asked,
     a_process_without_the_capability_gets_a_plain_answer,
@@ -97,6 +99,93 @@ fn five_thousand_elements_come_and_go_in_single_transactions() -> Result<(), Str
     assert_eq!(elements(t, "pods4"), all);
     commit(&[del(t, "pods4", all)]).unwrap();
     assert_eq!(elements(t, "pods4"), []);
+    Ok(())
+}
+
+/// Pairs of an IPv6 address and an IPv6 network: the largest keys that are promised.
+fn pairs(count: u32) -> Vec<Element> {
+    let v6 = |n: u32, high: u128| Value::Ipv6((high << 112 | u128::from(n)).into());
+    (0..count)
+        .map(|n| Element::new(vec![v6(n, 0xfd00), v6(n, 0xfd01)]))
+        .collect()
+}
+
+fn pair_set() -> [FirewallChange; 2] {
+    let t = table(Family::Inet);
+    let set = SetSpec {
+        name: "pairs".to_owned(),
+        key: vec![ValueType::Ipv6, ValueType::Ipv6],
+        data: None,
+    };
+    let table = t.clone();
+    [
+        FirewallChange::TableAdd(t),
+        FirewallChange::SetAdd { table, set },
+    ]
+}
+
+fn come_and_go(all: Vec<Element>) {
+    let t = table(Family::Inet);
+    commit(&[add(&t, "pairs", all.clone())]).unwrap();
+    let mut streamed = Vec::new();
+    wait(KernelFirewall::new().each_element(&t, "pairs", &mut |element| streamed.push(element)))
+        .unwrap();
+    streamed.sort_by(|a, b| a.key.cmp(&b.key));
+    streamed.dedup();
+    assert_eq!(streamed.len(), all.len());
+    assert!(streamed == all && elements(&t, "pairs") == all);
+    commit(&[del(&t, "pairs", all)]).unwrap();
+    assert_eq!(elements(&t, "pairs"), []);
+}
+
+fn twenty_thousand_elements_are_one_transaction_of_root() -> Result<(), String> {
+    commit(&pair_set()).unwrap();
+    let t = table(Family::Inet);
+    match commit(&[add(&t, "pairs", pairs(20_000))]) {
+        Err(error) if error.errno == EMSGSIZE => return Err("this is not root".to_owned()),
+        outcome => outcome.unwrap(),
+    }
+    commit(&[del(&t, "pairs", pairs(20_000))]).unwrap();
+    // While the kernel still moves the elements to a larger table, and to a smaller one: they are read whole all the same.
+    for _ in 0..10 {
+        come_and_go(pairs(20_000));
+    }
+    Ok(())
+}
+
+const EMSGSIZE: i32 = 90;
+
+/// Argument of the child process in a user namespace.
+pub const IN_USER_NAMESPACE: &str = "--in-user-namespace";
+
+/// What the child checks.
+pub fn many_as_an_ordinary_user() {
+    commit(&pair_set()).unwrap();
+    come_and_go(pairs(TRANSACTION_ELEMENTS as u32));
+    let t = table(Family::Inet);
+    let bound = std::fs::read_to_string("/proc/sys/net/core/wmem_max").unwrap();
+    let too_many = bound.trim().parse::<u32>().unwrap() * 2 / 44 + 1;
+    let error = commit(&[add(&t, "pairs", pairs(too_many))]).unwrap_err();
+    assert_eq!(error.errno, EMSGSIZE, "{error}");
+    assert!(error.to_string().contains("wmem_max"), "{error}");
+    assert_eq!(elements(&t, "pairs"), []);
+    // In several they come all the same.
+    for some in pairs(20_000).chunks(TRANSACTION_ELEMENTS) {
+        commit(&[add(&t, "pairs", some.to_vec())]).unwrap();
+    }
+    assert_eq!(elements(&t, "pairs").len(), 20_000);
+}
+
+fn as_many_elements_as_are_promised_are_one_transaction_of_any_user() -> Result<(), String> {
+    let status = std::process::Command::new("unshare")
+        .args(["--user", "--map-root-user", "--net"])
+        .arg(std::env::current_exe().unwrap())
+        .arg(IN_USER_NAMESPACE)
+        .status();
+    match status {
+        Ok(status) => assert!(status.success()),
+        Err(error) => return Err(format!("unshare cannot be run: {error}")),
+    }
     Ok(())
 }
 

@@ -15,6 +15,7 @@ mod nft;
 mod read;
 mod spec;
 mod support;
+mod tunnel;
 
 use std::process::ExitCode;
 
@@ -24,6 +25,10 @@ fn main() -> ExitCode {
     // A child that a test starts with fewer capabilities: one check, never the tests.
     if std::env::args().any(|argument| argument == commit::EXPECT_EPERM) {
         commit::expect_eperm();
+        return ExitCode::SUCCESS;
+    }
+    if std::env::args().any(|argument| argument == commit::IN_USER_NAMESPACE) {
+        commit::many_as_an_ordinary_user();
         return ExitCode::SUCCESS;
     }
     if let Err(error) = enter_user_namespace() {
@@ -41,7 +46,14 @@ fn main() -> ExitCode {
     }
     let filters: Vec<&String> = arguments.iter().filter(|a| !a.starts_with('-')).collect();
     let wanted = |name: &str| filters.is_empty() || filters.iter().any(|f| name.contains(*f));
-    let tests: Vec<Test> = [commit::TESTS, read::TESTS, spec::TESTS, nft::TESTS].concat();
+    let tests: Vec<Test> = [
+        commit::TESTS,
+        read::TESTS,
+        spec::TESTS,
+        nft::TESTS,
+        tunnel::TESTS,
+    ]
+    .concat();
     if arguments.iter().any(|argument| argument == "--list") {
         tests.iter().for_each(|(name, _)| println!("{name}: test"));
         return ExitCode::SUCCESS;

@@ -14,11 +14,11 @@ tests!(
 );
 
 /// nft's output; the error is the reason to skip.
-fn nft(script: &str) -> Result<String, String> {
+pub(crate) fn nft(script: &str) -> Result<String, String> {
     run(Command::new("nft").args(["-f", "-"]), script)
 }
 
-fn run(command: &mut Command, input: &str) -> Result<String, String> {
+pub(crate) fn run(command: &mut Command, input: &str) -> Result<String, String> {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -39,6 +39,7 @@ fn specs() -> Vec<TableSpec> {
     let families = [Family::Inet, Family::Ip, Family::Ip6, Family::Bridge];
     let mut specs: Vec<TableSpec> = families.into_iter().map(everything).collect();
     specs.extend([masquerade(), spoof_filter()]);
+    specs.extend(families.into_iter().map(networks));
     specs
 }
 
@@ -120,7 +121,9 @@ fn nft_makes_of_our_commands_what_our_commits_make() -> Result<(), String> {
 
 /// nft decodes our expressions back into our words, comment included.
 fn nft_lists_our_rules_as_we_print_them() -> Result<(), String> {
-    for spec in specs() {
+    let mut specs = specs();
+    specs.push(tunnel_filter());
+    for spec in specs {
         commit(&spec.converge()).unwrap();
         let listed = run(
             Command::new("nft")
@@ -130,10 +133,12 @@ fn nft_lists_our_rules_as_we_print_them() -> Result<(), String> {
         )?;
         let listed = listed
             .replace("counter packets 0 bytes 0 drop", "counter drop")
-            .replace("tcp dport", "@@");
+            .replace("tcp dport", "@@")
+            .replace("udp dport", "@@");
         for rule in spec.chains.iter().flat_map(|chain| &chain.rules) {
             // nft prints a port after `meta l4proto 6` as `tcp dport`.
             let text = rule.text().replace("meta l4proto 6 th dport", "@@");
+            let text = text.replace("meta l4proto 17 th dport", "@@");
             assert!(
                 listed.contains(&format!("{text} comment ")),
                 "{text}\nis not in\n{listed}"

@@ -141,6 +141,14 @@ fn set(name: &str, key: &[ValueType], data: Option<DataType>) -> SetSpec {
     }
 }
 
+fn in_set(fields: &[Field], set: &str) -> Match {
+    Match::InSet {
+        fields: fields.to_vec(),
+        set: set.to_owned(),
+        negated: false,
+    }
+}
+
 fn chain(name: &str, hook: Option<Hook>, rules: Vec<Rule>) -> ChainSpec {
     ChainSpec {
         name: name.to_owned(),
@@ -155,11 +163,6 @@ pub fn masquerade() -> TableSpec {
         field,
         prefix: prefix.parse().expect("a prefix"),
         negated: true,
-    };
-    let in_set = |fields: &[Field], set: &str| Match::InSet {
-        fields: fields.to_vec(),
-        set: set.to_owned(),
-        negated: false,
     };
     let hook = Hook {
         kind: ChainKind::Nat,
@@ -245,6 +248,158 @@ pub fn spoof_filter() -> TableSpec {
             ),
             chain("checked", None, vec![rule(vec![], Action::Return)]),
         ],
+    }
+}
+
+/// Network of the source address and what a VXLAN packet carries, in 24 bits. The set's fields in the order of its key.
+pub fn net24() -> Vec<Field> {
+    vec![Field::Ipv4Source, inner4(24)]
+}
+
+/// Source address of the IPv4 packet in a VXLAN packet: behind UDP (8), VXLAN (8), Ethernet (14), 12 bytes into IPv4.
+pub fn inner4(prefix: u8) -> Field {
+    Field::Payload {
+        offset_bits: 336,
+        bytes: 4,
+        prefix,
+    }
+}
+
+/// Source address of the IPv6 packet in a VXLAN packet.
+pub fn inner6(prefix: u8) -> Field {
+    Field::Payload {
+        offset_bits: 304,
+        bytes: 16,
+        prefix,
+    }
+}
+
+/// The network identifier of a VXLAN packet.
+pub fn vni() -> Field {
+    Field::Payload {
+        offset_bits: 96,
+        bytes: 3,
+        prefix: 24,
+    }
+}
+
+/// A tunnel's filter: only its port and network identifier, only from whom the inner source belongs to.
+pub fn tunnel_filter() -> TableSpec {
+    let hook = Hook {
+        kind: ChainKind::Filter,
+        point: HookPoint::Input,
+        priority: -150,
+    };
+    let is = |field, value, negated| Match::Is {
+        field,
+        value,
+        negated,
+    };
+    let tunnel = |more: Vec<Match>| {
+        let mut all = vec![
+            is(Field::Protocol, Value::Protocol(17), false),
+            is(Field::DestinationPort, Value::Port(8472), false),
+        ];
+        all.extend(more);
+        all
+    };
+    let rules = vec![
+        rule(
+            tunnel(vec![is(vni(), Value::Vni(0x123), true)]),
+            Action::Drop { counter: true },
+        ),
+        rule(tunnel(vec![in_set(&net24(), "from44_24")]), Action::Accept),
+        rule(
+            tunnel(vec![in_set(&[Field::Ipv4Source, inner6(48)], "from46_48")]),
+            Action::Accept,
+        ),
+        rule(
+            tunnel(vec![Match::InSet {
+                fields: vec![Field::Ipv4Source, inner4(32)],
+                set: "own44".to_owned(),
+                negated: true,
+            }]),
+            Action::Drop { counter: true },
+        ),
+    ];
+    let (v4, v6) = (ValueType::Ipv4, ValueType::Ipv6);
+    TableSpec {
+        table: table(Family::Inet),
+        sets: vec![
+            set("from44_24", &[v4, v4], None),
+            set("from46_48", &[v4, v6], None),
+            set("own44", &[v4, v4], None),
+        ],
+        chains: vec![chain("in", Some(hook), rules)],
+    }
+}
+
+/// Networks in sets, and bytes of a packet compared: what nft's own parser takes.
+pub fn networks(family: Family) -> TableSpec {
+    let is = |field, value, negated| Match::Is {
+        field,
+        value,
+        negated,
+    };
+    let not_in = |fields: &[Field], set: &str| Match::InSet {
+        fields: fields.to_vec(),
+        set: set.to_owned(),
+        negated: true,
+    };
+    let v6 = |text: &str| Value::Ipv6(text.parse().expect("an address"));
+    let mut rules = vec![
+        rule(vec![is(vni(), Value::Vni(1), true)], Action::Accept),
+        rule(vec![is(inner4(24), v4(0), false)], Action::Accept),
+        rule(vec![is(inner4(32), v4(7), true)], Action::Accept),
+        rule(
+            vec![is(inner6(62), v6("fd00:1:2:4::"), true)],
+            Action::Accept,
+        ),
+    ];
+    if family != Family::Ip6 {
+        let (source, destination) = (Field::Ipv4SourceNet(20), Field::Ipv4DestinationNet(24));
+        rules.extend([
+            rule(vec![in_set(&[source], "net4")], Action::Accept),
+            rule(vec![not_in(&[destination], "net4")], Action::Accept),
+            rule(
+                vec![in_set(&[source, destination], "nets4")],
+                Action::Accept,
+            ),
+            rule(
+                vec![not_in(&[Field::Ipv4Source, destination], "nets4")],
+                Action::Accept,
+            ),
+            rule(
+                vec![in_set(&[Field::Ipv4SourceNet(32)], "net4")],
+                Action::Accept,
+            ),
+        ]);
+    }
+    if family != Family::Ip {
+        let (source, destination) = (Field::Ipv6SourceNet(62), Field::Ipv6DestinationNet(48));
+        rules.extend([
+            rule(vec![not_in(&[source], "net6")], Action::Accept),
+            rule(
+                vec![in_set(&[source, destination], "nets6")],
+                Action::Accept,
+            ),
+        ]);
+    }
+    let hook = Hook {
+        kind: ChainKind::Filter,
+        point: HookPoint::Input,
+        priority: 0,
+    };
+    let (four, six) = (ValueType::Ipv4, ValueType::Ipv6);
+    TableSpec {
+        table: table(family),
+        sets: vec![
+            set("net4", &[four], None),
+            set("nets4", &[four, four], None),
+            set("net6", &[six], None),
+            set("nets6", &[six, six], None),
+        ],
+        chains: vec![chain("main", Some(hook), rules)],
     }
 }
 

@@ -12,6 +12,7 @@ mod links;
 mod routes;
 mod sandbox;
 mod support;
+mod vxlan;
 
 use std::process::ExitCode;
 
@@ -36,6 +37,9 @@ fn main() -> ExitCode {
         routes::a_route_stands_beside_another_only_when_it_is_told_to,
         routes::refusals_bear_errno_command_and_the_kernels_sentence,
         routes::neighbours_and_forwarding_entries_are_read,
+        vxlan::ip_makes_of_the_printed_commands_what_the_changes_make,
+        vxlan::a_vxlan_device_over_a_link_elsewhere_does_not_name_it,
+        vxlan::a_setting_that_a_device_is_created_with_stays_refused_later,
         sandbox::parameters_are_those_of_the_sandbox,
         sandbox::what_is_no_namespace_is_refused_by_path,
         sandbox::a_sandbox_stays_with_its_namespace_when_the_path_changes,

@@ -1,11 +1,13 @@
 //! Servers in one namespace, clients in another: what a client's address looks like from the other side.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
 
 use crate::Pod;
 
@@ -61,13 +63,15 @@ impl UdpEcho {
     /// # Errors
     /// When there is no answer within 900 ms, or it comes from elsewhere.
     pub fn ask(target: &str) -> io::Result<SocketAddr> {
-        let target: SocketAddr = target.parse().map_err(io::Error::other)?;
-        let any = if target.is_ipv4() {
-            "0.0.0.0:0"
-        } else {
-            "[::]:0"
-        };
-        let socket = UdpSocket::bind(any)?;
+        Self::ask_from(None, target.parse().map_err(io::Error::other)?)
+    }
+
+    /// As [`UdpEcho::ask`], from this source address where it is given.
+    ///
+    /// # Errors
+    /// As [`UdpEcho::ask`], and when the address is not the namespace's.
+    pub fn ask_from(source: Option<IpAddr>, target: SocketAddr) -> io::Result<SocketAddr> {
+        let socket = UdpSocket::bind((source.unwrap_or(any(target)), 0))?;
         socket.set_read_timeout(Some(PATIENCE))?;
         socket.connect(target)?;
         socket.send(b"who am I?")?;
@@ -109,8 +113,18 @@ impl TcpEcho {
     /// # Errors
     /// When the connection or the answer takes longer than 900 ms, or is refused.
     pub fn ask(target: &str) -> io::Result<SocketAddr> {
-        let target: SocketAddr = target.parse().map_err(io::Error::other)?;
-        let mut stream = TcpStream::connect_timeout(&target, PATIENCE)?;
+        Self::ask_from(None, target.parse().map_err(io::Error::other)?)
+    }
+
+    /// As [`TcpEcho::ask`], from this source address where it is given.
+    ///
+    /// # Errors
+    /// As [`TcpEcho::ask`], and when the address is not the namespace's.
+    pub fn ask_from(source: Option<IpAddr>, target: SocketAddr) -> io::Result<SocketAddr> {
+        let socket = Socket::new(Domain::for_address(target), Type::STREAM, None)?;
+        socket.bind(&SocketAddr::new(source.unwrap_or(any(target)), 0).into())?;
+        socket.connect_timeout(&target.into(), PATIENCE)?;
+        let mut stream = TcpStream::from(socket);
         stream.set_read_timeout(Some(PATIENCE))?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer)?;
@@ -140,6 +154,13 @@ impl Drop for Server {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+fn any(target: SocketAddr) -> IpAddr {
+    match target {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     }
 }
 

@@ -24,6 +24,7 @@
 
 mod binaries;
 mod capture;
+pub mod cluster;
 mod counters;
 mod echo;
 mod namespaces;
@@ -31,6 +32,7 @@ mod netlink;
 mod ping;
 mod plugin;
 mod pod;
+mod process;
 mod runner;
 mod snapshot;
 
@@ -42,5 +44,6 @@ pub use namespaces::{Refused, enter};
 pub use ping::{Ping, ping};
 pub use plugin::{Chain, Failure, Invocation, Outcome, Running};
 pub use pod::Pod;
+pub use process::Process;
 pub use runner::{Test, require, run, run_with_plugins, skip};
 pub use snapshot::{Snapshot, sysctl};

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -51,6 +52,7 @@ impl std::error::Error for Refused {
 /// [`Refused`] when the kernel or the machine's policy does not allow it, or when the process has more than one thread
 /// already: call it first thing in `main`.
 pub fn enter(keep: &[&Path]) -> Result<(), Refused> {
+    KEPT.get_or_init(|| keep.iter().map(|path| (*path).to_owned()).collect());
     let both = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS;
     let privileged = Uid::effective().is_root() && unshare(both).is_ok();
     if !privileged {
@@ -69,6 +71,13 @@ pub fn enter(keep: &[&Path]) -> Result<(), Refused> {
         None::<&str>,
     );
     netlink::set_loopback_up().map_err(|source| refused("set lo up in the new namespace", source))
+}
+
+static KEPT: OnceLock<Vec<PathBuf>> = OnceLock::new();
+
+/// What [`enter`] was told to keep, for those who cover the same directories again.
+pub(crate) fn kept() -> &'static [PathBuf] {
+    KEPT.get().map_or(&[], Vec::as_slice)
 }
 
 fn enter_user_namespace(both: CloneFlags) -> Result<(), Refused> {
@@ -110,7 +119,7 @@ fn make_mounts_private() -> Result<(), Refused> {
 }
 
 /// An empty file system over `directory`, through which the kept paths still show.
-fn cover(directory: &Path, keep: &[&Path]) -> Result<(), Refused> {
+pub(crate) fn cover(directory: &Path, keep: &[&Path]) -> Result<(), Refused> {
     let Ok(directory) = directory.canonicalize() else {
         return Ok(());
     };

@@ -37,7 +37,13 @@ pub(crate) fn dump(protocol: isize, kind: u16, body: &[u8]) -> io::Result<Vec<Ve
     }
 }
 
-fn request(protocol: isize, kind: u16, flags: u16, body: &[u8]) -> io::Result<Vec<Vec<u8>>> {
+/// One request, and what the kernel answers to it.
+pub(crate) fn request(
+    protocol: isize,
+    kind: u16,
+    flags: u16,
+    body: &[u8],
+) -> io::Result<Vec<Vec<u8>>> {
     let mut socket = Socket::new(protocol)?;
     socket.bind_auto()?;
     let length = HEADER + body.len();

@@ -73,15 +73,7 @@ impl Ping {
     /// # Errors
     /// What the kernel says when it cannot send (no route), or [`io::ErrorKind::TimedOut`].
     pub fn send(&self) -> io::Result<Duration> {
-        let (domain, protocol) = match self.target {
-            IpAddr::V4(_) => (Domain::IPV4, Protocol::ICMPV4),
-            IpAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6),
-        };
-        let socket = Socket::new(domain, Type::RAW, Some(protocol))?;
-        if let Some(source) = self.source {
-            socket.bind(&SockAddr::from(SocketAddr::new(source, 0)))?;
-        }
-        socket.connect(&SockAddr::from(SocketAddr::new(self.target, 0)))?;
+        let socket = self.open()?;
         let request = self.request();
         let start = Instant::now();
         socket.send(&request)?;
@@ -94,7 +86,7 @@ impl Ping {
                 ));
             }
             socket.set_read_timeout(Some(left))?;
-            match receive(&socket) {
+            match Self::receive(&socket) {
                 Ok(packet) if self.answers(&packet, &request) => return Ok(start.elapsed()),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -103,7 +95,22 @@ impl Ping {
         }
     }
 
-    fn request(&self) -> Vec<u8> {
+    /// A raw socket in the calling thread's namespace that talks to the target only.
+    pub(crate) fn open(&self) -> io::Result<Socket> {
+        let (domain, protocol) = match self.target {
+            IpAddr::V4(_) => (Domain::IPV4, Protocol::ICMPV4),
+            IpAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6),
+        };
+        let socket = Socket::new(domain, Type::RAW, Some(protocol))?;
+        if let Some(source) = self.source {
+            socket.bind(&SockAddr::from(SocketAddr::new(source, 0)))?;
+        }
+        socket.connect(&SockAddr::from(SocketAddr::new(self.target, 0)))?;
+        Ok(socket)
+    }
+
+    /// The next request: no two of a process are alike.
+    pub(crate) fn request(&self) -> Vec<u8> {
         static SEQUENCE: AtomicU16 = AtomicU16::new(1);
         let kind = if self.target.is_ipv4() { 8 } else { 128 };
         let mut packet = vec![kind, 0, 0, 0];
@@ -119,7 +126,7 @@ impl Ping {
     }
 
     /// Whether a received packet is the echo of `request`: everything after the checksum comes back unchanged.
-    fn answers(&self, packet: &[u8], request: &[u8]) -> bool {
+    pub(crate) fn answers(&self, packet: &[u8], request: &[u8]) -> bool {
         let (header, kind) = if self.target.is_ipv4() {
             let words = packet.first().map_or(0, |first| first & 0xf);
             (usize::from(words) * 4, 0)
@@ -130,17 +137,18 @@ impl Ping {
             .get(header..)
             .is_some_and(|icmp| icmp.first() == Some(&kind) && icmp.get(4..) == request.get(4..))
     }
-}
 
-fn receive(socket: &Socket) -> io::Result<Vec<u8>> {
-    let mut buffer = vec![0; 65536];
-    let length = io::Read::read(&mut &*socket, &mut buffer)?;
-    buffer.truncate(length);
-    Ok(buffer)
+    /// The next packet on a socket of [`Ping::open`].
+    pub(crate) fn receive(socket: &Socket) -> io::Result<Vec<u8>> {
+        let mut buffer = vec![0; 65536];
+        let length = io::Read::read(&mut &*socket, &mut buffer)?;
+        buffer.truncate(length);
+        Ok(buffer)
+    }
 }
 
 /// The Internet checksum (RFC 1071).
-fn checksum(bytes: &[u8]) -> u16 {
+pub(crate) fn checksum(bytes: &[u8]) -> u16 {
     let mut sum: u32 = bytes
         .chunks(2)
         .map(|pair| u32::from(pair[0]) << 8 | pair.get(1).map_or(0, |byte| u32::from(*byte)))

@@ -11,6 +11,9 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::netlink;
 
+/// Where the namespaces' files are, as `ip netns` has it.
+pub(crate) const DIRECTORY: &str = "/run/netns";
+
 /// A network namespace: a pod's, another node's, or an outside host's. Kept by a bind mount below `/run/netns`, which is
 /// the test's own, and gone when dropped.
 #[derive(Debug)]
@@ -27,8 +30,8 @@ impl Pod {
     pub fn new(name: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let container = format!("{name}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        let path = Path::new("/run/netns").join(&container);
-        fs::create_dir_all("/run/netns").expect("/run is the test's own");
+        let path = Path::new(DIRECTORY).join(&container);
+        fs::create_dir_all(DIRECTORY).expect("/run is the test's own");
         fs::File::create(&path).expect("/run/netns is the test's own");
         in_thread(|| {
             unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
@@ -77,7 +80,7 @@ fn bind_own_namespace(path: &Path) -> io::Result<()> {
     .map_err(io::Error::from)
 }
 
-fn in_thread<T: Send>(body: impl FnOnce() -> T + Send) -> T {
+pub(crate) fn in_thread<T: Send>(body: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| {
         scope
             .spawn(body)

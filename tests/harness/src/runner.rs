@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
-use crate::{binaries, namespaces};
+use crate::{binaries, namespaces, process};
 
 const SELECTED: &str = "CNI_TESTKIT_TEST";
 const SKIPPED: i32 = 77;
@@ -73,6 +73,7 @@ fn run_suite(tests: &[Test], plugins: bool) -> ExitCode {
 pub fn skip(reason: &str) -> ! {
     println!("SKIPPED: {reason}");
     let _ = std::io::stdout().flush();
+    process::end_all();
     exit(SKIPPED)
 }
 
@@ -132,6 +133,7 @@ fn run_here(test: Test) -> ! {
     thread::spawn(|| {
         thread::sleep(LIMIT);
         eprintln!("the test did not end within {LIMIT:?}");
+        process::end_all();
         exit(TIMED_OUT);
     });
     panic::set_hook(Box::new(report));

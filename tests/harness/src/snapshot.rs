@@ -12,8 +12,8 @@ use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use crate::Pod;
 use crate::netlink::{attributes, dump, u16_at, u32_at};
 
-/// The state of a network namespace and of the test's own files: links, addresses, routes, rules, permanent neighbours and
-/// FDB entries, forwarding switches, the nftables ruleset, and all files below `/run` and `/var/lib`.
+/// The state of a network namespace and of the test's own files: links, addresses, routes, next hops, rules, permanent
+/// neighbours and FDB entries, forwarding switches, the nftables ruleset, and all files below `/run` and `/var/lib`.
 ///
 /// Left out is what changes by itself: counters, timers, learnt neighbours, indexes and handles. Lines are for comparing and
 /// for a reader's first look, not for parsing: attributes are shown by number where the kernel's headers are the better
@@ -38,6 +38,7 @@ impl Snapshot {
         addresses(&links, &mut lines);
         routes(&links, &mut lines);
         neighbours(&links, &mut lines);
+        next_hops(&links, &mut lines);
         for message in route_dump(34, 12) {
             lines.insert(format!(
                 "rule {}",
@@ -103,7 +104,7 @@ fn route_dump(kind: u16, header: usize) -> Vec<Vec<u8>> {
 }
 
 /// The pods' own namespaces, which are the test's.
-const NAMESPACES: &str = "/run/netns";
+const NAMESPACES: &str = crate::pod::DIRECTORY;
 
 type Links = BTreeMap<u32, String>;
 
@@ -245,6 +246,22 @@ fn neighbours(links: &Links, lines: &mut BTreeSet<String>) {
             }
             lines.insert(format!("neighbour family={} {link} {rest}", message[16]));
         }
+    }
+}
+
+fn next_hops(links: &Links, lines: &mut BTreeSet<String>) {
+    // linux/rtnetlink.h: RTM_GETNEXTHOP; linux/nexthop.h: NHA_OIF is 5. Kernels before 5.3 have none.
+    for message in dump(NETLINK_ROUTE, 106, &[0; 8]).unwrap_or_default() {
+        let all = attributes(&message[24..]).expect("attributes");
+        let device = all.iter().find(|(kind, _)| *kind == 5);
+        let device = device.and_then(|(_, index)| links.get(&u32_at(index, 0)));
+        lines.insert(format!(
+            "next hop family={} protocol={} dev {} {}",
+            message[16],
+            message[18],
+            device.cloned().unwrap_or_default(),
+            render(&[], &message[24..], &[5])
+        ));
     }
 }
 

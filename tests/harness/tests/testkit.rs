@@ -165,6 +165,23 @@ fn the_snapshot_shows_nftables_but_not_counters() {
     Snapshot::take().assert_unchanged_since(&empty);
 }
 
+fn the_snapshot_shows_next_hops() {
+    let ip = require(which("ip"), "iproute2");
+    let pod = Pod::new("pod");
+    let before = Snapshot::of(&pod);
+    pod.run(|| {
+        let mut add = std::process::Command::new(&ip);
+        add.args(["nexthop", "add", "id", "7", "dev", "lo", "protocol", "167"]);
+        add.status()
+    })
+    .unwrap();
+    let changes = Snapshot::of(&pod).since(&before);
+    assert_eq!(
+        changes,
+        "+ next hop family=2 protocol=167 dev lo 1=07000000\n"
+    );
+}
+
 fn which(program: &str) -> Option<String> {
     ["/usr/sbin", "/sbin", "/usr/bin", "/bin"]
         .iter()
@@ -185,5 +202,6 @@ fn main() -> ExitCode {
         a_program_runs_in_the_pods_namespace,
         a_capture_sees_who_sent_a_frame_and_who_announced_itself,
         the_snapshot_shows_nftables_but_not_counters,
+        the_snapshot_shows_next_hops,
     ])
 }

@@ -5,83 +5,81 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::conflict::{Conflict, contradictions};
-use super::{Entry, NodeChange, Touched, View};
-use crate::cluster::block::{self, Block};
+use super::{Entry, NodeChange, Touched, View, Was};
+use crate::cluster::block;
 use crate::cluster::index::Claim;
 use crate::cluster::{Node, NodeUid};
 
 impl View {
     /// Takes what a node claims out, and notes what may hold without it.
-    pub(super) fn withdraw(
-        &mut self,
-        uid: &NodeUid,
-        from_index: bool,
-        unsettled: &mut BTreeSet<Claim>,
-    ) {
-        let Some(number) = self.numbers.get(uid).copied() else {
-            return;
-        };
-        let Some(known) = self.entry(number).map(|entry| Arc::clone(&entry.known)) else {
-            return;
-        };
-        self.mine.remove(&rank(&known));
-        if !from_index {
-            return;
-        }
+    pub(super) fn withdraw(&mut self, number: u32, known: &Node, unsettled: &mut BTreeSet<Claim>) {
         let mut blocks = Vec::new();
-        block::claims(&known, &mut blocks);
+        block::claims(known, &mut blocks);
         for block in blocks {
             self.index.remove((block, number));
-            self.conflicts.remove(&(block, uid.clone(), false));
-            unsettled.extend(
-                self.index
-                    .overlapping((block, number))
-                    .map(|(claim, _)| claim),
-            );
+            self.conflicts.remove(&(block, known.uid.clone(), false));
+            let overlapping = self.index.overlapping((block, number));
+            unsettled.extend(overlapping.map(|(claim, _)| claim));
         }
-        for prefix in &known.prefixes {
-            self.conflicts
-                .remove(&(Block::of_prefix(*prefix), uid.clone(), true));
+        for (key, _) in contradictions(known) {
+            self.conflicts.remove(&key);
         }
     }
 
-    /// Puts what a node claims in.
-    pub(super) fn claim(&mut self, uid: &NodeUid, unsettled: &mut BTreeSet<Claim>) {
-        let Some(number) = self.numbers.get(uid).copied() else {
-            return;
-        };
-        let Some(known) = self.entry(number).map(|entry| Arc::clone(&entry.known)) else {
-            return;
-        };
-        let mut blocks = Vec::new();
-        block::claims(&known, &mut blocks);
-        for block in blocks {
-            self.index.add((block, number));
-            unsettled.insert((block, number));
+    /// Decides what holds after changes, and tells what became different by them. `anew` is cheaper where much has changed.
+    pub(super) fn decide(
+        &mut self,
+        mut touched: Touched,
+        mut unsettled: BTreeSet<Claim>,
+        anew: bool,
+    ) -> Vec<NodeChange> {
+        let mut contested = None;
+        if anew {
+            self.rebuild(&mut touched, &mut unsettled);
+            contested = Some(unsettled.iter().map(|(_, number)| *number).collect());
+        } else {
+            self.claim(&touched, &mut unsettled);
         }
-        self.conflicts.extend(contradictions(&known));
+        self.settle(unsettled, &mut touched);
+        self.conclude(touched, contested)
     }
 
-    /// Puts in what all nodes claim: cheaper than one by one where much has changed.
-    pub(super) fn rebuild(&mut self, touched: &mut Touched, unsettled: &mut BTreeSet<Claim>) {
-        self.conflicts.clear();
-        let mut claims = Vec::new();
+    /// Puts in what the changed nodes claim.
+    fn claim(&mut self, touched: &Touched, unsettled: &mut BTreeSet<Claim>) {
         let mut blocks = Vec::new();
-        for (uid, number) in &self.numbers {
-            let Some(entry) = self.nodes.get(*number as usize).and_then(Option::as_ref) else {
+        for number in touched.values().filter_map(|was| was.number) {
+            let Some(entry) = self.nodes.get(number as usize).and_then(Option::as_ref) else {
                 continue;
             };
             block::claims(&entry.known, &mut blocks);
-            claims.extend(blocks.drain(..).map(|block| (block, *number)));
+            for block in blocks.drain(..) {
+                self.index.add((block, number));
+                unsettled.insert((block, number));
+            }
+            self.conflicts.extend(contradictions(&entry.known));
+        }
+    }
+
+    /// Puts in what all nodes claim.
+    fn rebuild(&mut self, touched: &mut Touched, unsettled: &mut BTreeSet<Claim>) {
+        self.conflicts.clear();
+        let mut claims = Vec::with_capacity(3 * self.numbers.len());
+        let mut blocks = Vec::new();
+        for number in self.numbers.values().copied() {
+            let Some(entry) = self.nodes.get(number as usize).and_then(Option::as_ref) else {
+                continue;
+            };
+            block::claims(&entry.known, &mut blocks);
+            claims.extend(blocks.drain(..).map(|block| (block, number)));
             self.conflicts.extend(contradictions(&entry.known));
             if !Arc::ptr_eq(&entry.known, &entry.effective) {
-                touch(touched, uid, entry);
+                touch(touched, number, entry);
             }
         }
         unsettled.extend(self.index.rebuild(claims));
         for (_, number) in unsettled.iter() {
             if let Some(entry) = self.entry(*number) {
-                touch(touched, &entry.known.uid, entry);
+                touch(touched, *number, entry);
             }
         }
     }
@@ -108,7 +106,7 @@ impl View {
             }
             self.index.set(claim, holds);
             if let Some(entry) = self.entry(claim.1) {
-                touch(touched, &rank.1, entry);
+                touch(touched, claim.1, entry);
             }
             for (other, _) in self.index.overlapping(claim) {
                 if let Some(entry) = self.entry(other.1)
@@ -133,16 +131,19 @@ impl View {
         Some(Conflict::new(claim.0, loser, against, winner))
     }
 
-    /// Makes what may be acted upon of what holds, and tells what that changed.
-    pub(super) fn conclude(&mut self, touched: Touched) -> Vec<NodeChange> {
+    /// Makes what may be acted upon of what holds, and tells what that changed. Of nodes that are not contested, where those
+    /// are known, everything holds.
+    fn conclude(&mut self, touched: Touched, contested: Option<BTreeSet<u32>>) -> Vec<NodeChange> {
         let mut changes = Vec::new();
-        for (uid, before) in touched {
-            let after = self.numbers.get(&uid).copied().and_then(|number| {
-                let known = Arc::clone(&self.entry(number)?.known);
-                let holds = |block| self.index.holds((block, number)) == Some(true);
-                let after = block::reduced(&known, holds).map_or(known, Arc::new);
-                self.entry_mut(number)?.effective = Arc::clone(&after);
-                Some(after)
+        for (uid, Was { number, before }) in touched {
+            let index = &self.index;
+            let entry = number.and_then(|number| self.nodes.get_mut(number as usize)?.as_mut());
+            let after = entry.zip(number).map(|(entry, number)| {
+                let contested = contested.as_ref().is_none_or(|all| all.contains(&number));
+                let holds = |block| !contested || index.holds((block, number)) == Some(true);
+                let known = Arc::clone(&entry.known);
+                entry.effective = block::reduced(&known, holds).map_or(known, Arc::new);
+                Arc::clone(&entry.effective)
             });
             if before != after {
                 changes.push(NodeChange { uid, before, after });
@@ -153,9 +154,13 @@ impl View {
 }
 
 /// Notes what a node was before the first of its changes.
-fn touch(touched: &mut Touched, uid: &NodeUid, entry: &Entry) {
-    if !touched.contains_key(uid) {
-        touched.insert(uid.clone(), Some(Arc::clone(&entry.effective)));
+fn touch(touched: &mut Touched, number: u32, entry: &Entry) {
+    if !touched.contains_key(&entry.known.uid) {
+        let was = Was {
+            number: Some(number),
+            before: Some(Arc::clone(&entry.effective)),
+        };
+        touched.insert(entry.known.uid.clone(), was);
     }
 }
 

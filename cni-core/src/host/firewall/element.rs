@@ -33,6 +33,8 @@ pub enum ValueType {
     Port,
     /// `mark`.
     Mark,
+    /// A VXLAN network identifier, three bytes. nft has no type for it: it is matched, and never part of a key.
+    Vni,
 }
 
 /// A value in keys, data and rules.
@@ -53,6 +55,8 @@ pub enum Value {
     Port(u16),
     /// A packet mark.
     Mark(u32),
+    /// A VXLAN network identifier, below 2^24.
+    Vni(u32),
 }
 
 /// An element of a set or map.
@@ -113,7 +117,25 @@ impl Value {
             Self::Protocol(_) => ValueType::Protocol,
             Self::Port(_) => ValueType::Port,
             Self::Mark(_) => ValueType::Mark,
+            Self::Vni(_) => ValueType::Vni,
         }
+    }
+
+    /// The value as nft writes what is compared with a raw payload: a hexadecimal number, first byte first.
+    pub(super) fn as_number(&self) -> String {
+        let number = match self {
+            Self::Ipv4(address) => u128::from(u32::from(*address)),
+            Self::Ipv6(address) => u128::from(*address),
+            Self::Mac(mac) => mac
+                .0
+                .iter()
+                .fold(0, |all, byte| all << 8 | u128::from(*byte)),
+            Self::Protocol(number) => u128::from(*number),
+            Self::Port(port) => u128::from(*port),
+            Self::Mark(number) | Self::Vni(number) => u128::from(*number),
+            Self::Interface(_) => return self.to_string(),
+        };
+        format!("{number:#x}")
     }
 }
 
@@ -142,6 +164,7 @@ impl fmt::Display for ValueType {
             Self::Protocol => "inet_proto",
             Self::Port => "inet_service",
             Self::Mark => "mark",
+            Self::Vni => "integer",
         })
     }
 }
@@ -157,6 +180,7 @@ impl fmt::Display for Value {
             Self::Protocol(number) => number.fmt(f),
             Self::Port(port) => port.fmt(f),
             Self::Mark(mark) => write!(f, "{mark:#010x}"),
+            Self::Vni(vni) => write!(f, "{vni:#x}"),
         }
     }
 }

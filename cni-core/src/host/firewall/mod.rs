@@ -21,9 +21,17 @@ pub use element::{DataType, Element, ElementData, Value, ValueType, Verdict};
 pub use kernel::KernelFirewall;
 pub use rule::{Action, Field, Match, Rule};
 pub use table::{
-    ChainKind, ChainSpec, ChainState, Family, Hook, HookPoint, RuleState, SetSpec, SetState, Table,
-    TableSpec, TableState,
+    ChainKind, ChainSpec, ChainState, Counter, Family, Hook, HookPoint, RuleState, SetSpec,
+    SetState, Table, TableSpec, TableState,
 };
+
+/// How many elements fit one transaction in any case: added or deleted, with keys of up to 32 bytes and without comments,
+/// beside some rules.
+///
+/// A transaction is one message, which the sending socket's buffer bounds. With `CAP_NET_ADMIN` in the first user namespace
+/// that is no bound (`SO_SNDBUFFORCE`); in another it is twice `net.core.wmem_max`, by default 425,984 bytes, of which such an
+/// element takes 44.
+pub const TRANSACTION_ELEMENTS: usize = 8_000;
 
 /// nftables of one network namespace.
 #[async_trait]
@@ -34,6 +42,19 @@ pub trait Firewall: Send + Sync + fmt::Debug {
     /// All elements of a set or map. Empty when the set does not exist.
     async fn elements(&self, table: &Table, set: &str) -> Result<Vec<Element>, NetlinkError>;
 
+    /// As [`Firewall::elements`], one after another, so that a large set is never held as a whole. Where a commit comes
+    /// between, or the kernel moves the set in memory, the list is read anew from its beginning: an element may be handed
+    /// over more than once, and one that is deleted meanwhile, too. `each` must not use this firewall.
+    async fn each_element(
+        &self,
+        table: &Table,
+        set: &str,
+        each: &mut (dyn FnMut(Element) + Send),
+    ) -> Result<(), NetlinkError> {
+        self.elements(table, set).await?.into_iter().for_each(each);
+        Ok(())
+    }
+
     /// One element by its key, without reading the others. `None` when it, or the set, does not exist.
     async fn element(
         &self,
@@ -43,6 +64,9 @@ pub trait Firewall: Send + Sync + fmt::Debug {
     ) -> Result<Option<Element>, NetlinkError>;
 
     /// Makes all changes in one transaction, or none. An addition of an element is exclusive.
+    ///
+    /// A transaction that is too large for the process is EMSGSIZE, and changes nothing. Root's are bounded by memory alone;
+    /// see [`TRANSACTION_ELEMENTS`] for what fits in any case.
     ///
     /// After a transaction that deletes, the kernel waits for readers (RCU, some 15 ms) when the socket is closed. An
     /// implementation does that wait off the caller's thread, and its future ends when the wait has ended, so that a

@@ -1,6 +1,7 @@
 //! Rules, and their text.
 
 use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 
@@ -40,6 +41,28 @@ pub enum Field {
     DestinationPort,
     /// Packet mark (`meta mark`).
     Mark,
+    /// The network of the source address, IPv4, with so many bits (`ip saddr & 255.255.255.0`). A set of networks of few
+    /// lengths needs no intervals: one lookup for each length.
+    Ipv4SourceNet(u8),
+    /// The network of the destination address, IPv4.
+    Ipv4DestinationNet(u8),
+    /// The network of the source address, IPv6.
+    Ipv6SourceNet(u8),
+    /// The network of the destination address, IPv6.
+    Ipv6DestinationNet(u8),
+    /// Bytes behind the beginning of the transport header (`@th,336,32`): what a tunnel carries. Where the packet is shorter
+    /// the rule does not match.
+    ///
+    /// It holds the value type that has as many bytes: 1 protocol, 2 port, 3 VNI, 4 IPv4, 6 hardware address, 16 IPv6.
+    /// nft lists a lookup of it in a set of addresses, but its own parser takes one only into a set declared with `typeof`.
+    Payload {
+        /// Offset in bits, a multiple of 8.
+        offset_bits: u16,
+        /// How many bytes.
+        bytes: u8,
+        /// How many bits of them count; the others are taken for zero (`@th,336,32 & 0xffffff00`).
+        prefix: u8,
+    },
 }
 
 /// One condition of a rule.
@@ -146,26 +169,73 @@ impl fmt::Display for Rule {
     }
 }
 
+impl Field {
+    /// How many bits of how many count, where the field is masked.
+    pub(super) fn mask(self) -> Option<(u8, u16)> {
+        let (bits, of) = match self {
+            Self::Ipv4SourceNet(bits) | Self::Ipv4DestinationNet(bits) => (bits, 32),
+            Self::Ipv6SourceNet(bits) | Self::Ipv6DestinationNet(bits) => (bits, 128),
+            Self::Payload { bytes, prefix, .. } => (prefix, u16::from(bytes) * 8),
+            _ => return None,
+        };
+        (u16::from(bits) < of).then_some((bits, of))
+    }
+
+    fn is_payload(self) -> bool {
+        matches!(self, Self::Payload { .. })
+    }
+}
+
+/// The number whose first `bits` of `of` bits are one.
+fn mask_number(bits: u8, of: u16) -> u128 {
+    let zeros = u32::from(of).saturating_sub(bits.into());
+    let all = u128::MAX.checked_shr(128_u32.saturating_sub(of.into()));
+    all.unwrap_or(0) & u128::MAX.checked_shl(zeros).unwrap_or(0)
+}
+
 impl fmt::Display for Field {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Self::Payload {
+            offset_bits, bytes, ..
+        } = self
+        {
+            write!(f, "@th,{offset_bits},{}", u16::from(*bytes) * 8)?;
+        }
         f.write_str(match self {
-            Self::Ipv4Source => "ip saddr",
-            Self::Ipv4Destination => "ip daddr",
-            Self::Ipv6Source => "ip6 saddr",
-            Self::Ipv6Destination => "ip6 daddr",
+            Self::Payload { .. } => "",
+            Self::Ipv4Source | Self::Ipv4SourceNet(_) => "ip saddr",
+            Self::Ipv4Destination | Self::Ipv4DestinationNet(_) => "ip daddr",
+            Self::Ipv6Source | Self::Ipv6SourceNet(_) => "ip6 saddr",
+            Self::Ipv6Destination | Self::Ipv6DestinationNet(_) => "ip6 daddr",
             Self::EtherSource => "ether saddr",
             Self::InputInterface => "iifname",
             Self::OutputInterface => "oifname",
             Self::Protocol => "meta l4proto",
             Self::DestinationPort => "th dport",
             Self::Mark => "meta mark",
-        })
+        })?;
+        match self.mask() {
+            None => Ok(()),
+            Some((bits, of)) => {
+                let mask = mask_number(bits, of);
+                match (self.is_payload(), of) {
+                    (true, _) => write!(f, " & {mask:#x}"),
+                    (false, 32) => write!(f, " & {}", Ipv4Addr::from(mask as u32)),
+                    (false, _) => write!(f, " & {}", Ipv6Addr::from(mask)),
+                }
+            }
+        }
     }
 }
 
 impl fmt::Display for Match {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let not = |negated: &bool| if *negated { "!= " } else { "" };
+        // A comparison behind a mask is written out.
+        let relation = |fields: &[Field], negated: &bool| match fields {
+            [only] if only.mask().is_some() && !negated => "== ",
+            _ => not(negated),
+        };
         match self {
             Self::Prefix {
                 field,
@@ -182,14 +252,20 @@ impl fmt::Display for Match {
                 field,
                 value,
                 negated,
-            } => write!(f, "{field} {}{value}", not(negated)),
+            } => {
+                write!(f, "{field} {}", relation(&[*field], negated))?;
+                match field.is_payload() {
+                    true => f.write_str(&value.as_number()),
+                    false => value.fmt(f),
+                }
+            }
             Self::InSet {
                 fields,
                 set,
                 negated,
             } => {
                 concatenated(f, fields)?;
-                write!(f, " {}@{set}", not(negated))
+                write!(f, " {}@{set}", relation(fields, negated))
             }
         }
     }

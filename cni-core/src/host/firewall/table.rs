@@ -135,6 +135,17 @@ pub struct RuleState {
     pub handle: u64,
     /// Its comment: our rules bear their own text there, which is how drift is seen.
     pub comment: Option<String>,
+    /// What it has counted since it was made, where it counts. A chain that is filled anew counts from zero.
+    pub counter: Option<Counter>,
+}
+
+/// Packets and bytes that reached a counter of a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Counter {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes, from the network header on.
+    pub bytes: u64,
 }
 
 impl TableSpec {

@@ -1,7 +1,5 @@
 //! Changes, and the commands that they print as.
 
-use std::fmt;
-
 use super::Entry;
 use crate::host::netlink::NetlinkError;
 
@@ -11,12 +9,15 @@ use crate::host::netlink::NetlinkError;
 pub enum Change {
     /// Makes an entry, exclusively: EEXIST when its key is taken.
     Add(Entry),
-    /// Makes an entry in place of whatever has its key, in one step: no packet finds neither.
+    /// Makes an entry in place of whatever has its key, in one step: no packet finds neither. Of several IPv4 routes of one
+    /// key it takes the first one's place, whoever made that. A rule is its key: one that is there stays.
     Replace(Entry),
-    /// Makes a route before another program's route of the same key, which stays (`ip route prepend`). IPv4 routes only.
+    /// Makes a route before another program's route of the same key, which stays (`ip route prepend`). IPv4 routes only;
+    /// EOPNOTSUPP for others.
     Prepend(Entry),
-    /// Removes an entry by its key; ENOENT, ESRCH or ENODEV when it is not there. A route goes only where its protocol is the
-    /// entry's, too.
+    /// Removes an entry by its key; ENOENT, ESRCH or ENODEV when it is not there. A route or rule goes only where its
+    /// protocol is the entry's, too, and an IPv4 route only where both lead somewhere or both nowhere. In the removal of
+    /// a route the kernel takes metric 0 for any; the lowest comes first.
     Del(Entry),
 }
 
@@ -37,17 +38,5 @@ impl Change {
                 entry
             }
         }
-    }
-}
-
-impl fmt::Display for Change {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verb = match self {
-            Self::Add(_) => "add",
-            Self::Replace(_) => "replace",
-            Self::Prepend(_) => "prepend",
-            Self::Del(_) => "delete",
-        };
-        write!(f, "{verb} {:?}", self.entry())
     }
 }

@@ -90,6 +90,8 @@ pub struct Encap {
     pub id: u32,
     /// Outer destination; its family is the underlay's.
     pub remote: IpAddr,
+    /// Outer source, of the same family and never the unspecified address. `None`: what the underlay's route says.
+    pub source: Option<IpAddr>,
     /// Outer UDP checksum. Over IPv6 a receiver drops packets without one (`udp6zerocsumrx`).
     pub checksum: bool,
 }

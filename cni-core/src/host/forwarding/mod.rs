@@ -5,7 +5,10 @@
 //! are streamed, and a write takes many changes, batches them, goes on past failures and says which failed.
 
 mod change;
+mod display;
 mod entry;
+#[cfg(feature = "kernel")]
+mod kernel;
 
 use std::fmt;
 
@@ -17,6 +20,8 @@ pub use change::{Change, Failed};
 pub use entry::{
     Encap, Entry, FdbEntry, Hop, Key, Kind, LinkName, Neighbour, NextHop, PolicyRule, Route, Via,
 };
+#[cfg(feature = "kernel")]
+pub use kernel::KernelForwarding;
 
 /// What connects nodes, in one network namespace.
 ///
@@ -24,7 +29,11 @@ pub use entry::{
 #[async_trait]
 pub trait Forwarding: Send + Sync + fmt::Debug {
     /// Hands every entry in the scope to `each`, in no order that means anything. An entry that this crate has no value
-    /// for (a multipath route, say) is left out. A link that does not exist has no entries.
+    /// for (a group of next hops, say) is left out. A link that does not exist has no entries.
+    ///
+    /// Entries are handed over as the kernel sends them. Where others make changes meanwhile, the read begins anew: what
+    /// has been handed over already comes again, as it is then, and what has gone has been handed over all the same.
+    /// `each` must not use this handle.
     async fn read(
         &self,
         scope: &Scope<'_>,

@@ -61,7 +61,7 @@ impl fmt::Display for NetlinkChange {
 }
 
 /// A word of a shell command, quoted where it must be.
-struct Word<'a>(&'a str);
+pub(in crate::host) struct Word<'a>(pub(in crate::host) &'a str);
 
 impl fmt::Display for Word<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -103,6 +103,7 @@ fn link_add(f: &mut fmt::Formatter<'_>, new: &NewLink) -> fmt::Result {
             }
         }
         NewLinkKind::Dummy => f.write_str(" type dummy")?,
+        NewLinkKind::Vxlan(vxlan) => write!(f, " type vxlan {vxlan}")?,
         NewLinkKind::Veth {
             peer,
             peer_mac,
@@ -141,6 +142,9 @@ fn link_set(f: &mut fmt::Formatter<'_>, link: &str, settings: &LinkSettings) -> 
     if let Some(value) = settings.ipv6_link_local {
         let mode = if value { "eui64" } else { "none" };
         lines.push(format!("ip link set dev {name} addrgenmode {mode}"));
+    }
+    if let Some(vxlan) = &settings.vxlan {
+        lines.push(format!("ip link set dev {name} type vxlan{vxlan}"));
     }
     let rest = link_set_rest(settings)?;
     if !rest.is_empty() || lines.is_empty() {

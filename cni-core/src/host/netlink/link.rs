@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::vxlan::{Vxlan, VxlanSettings};
 use crate::host::netns::NetnsPath;
 
 /// A hardware address of six bytes.
@@ -62,6 +63,8 @@ pub enum LinkKind {
     },
     /// One end of a virtual Ethernet pair.
     Veth,
+    /// A VXLAN device.
+    Vxlan(Vxlan),
     /// Any other driver, by its kind's name.
     Other(String),
 }
@@ -127,6 +130,9 @@ pub enum NewLinkKind {
         /// The namespace to create the peer in; `None` for this one.
         peer_netns: Option<NetnsPath>,
     },
+    /// A VXLAN device. Its MTU is cut to what the lower link leaves, without an error; when it is set later, a larger one
+    /// is EINVAL.
+    Vxlan(Vxlan),
     /// A dummy device.
     Dummy,
 }
@@ -159,6 +165,8 @@ pub struct LinkSettings {
     pub ipv6_link_local: Option<bool>,
     /// Bridges only: whether ports filter by VLAN.
     pub vlan_filtering: Option<bool>,
+    /// VXLAN devices only.
+    pub vxlan: Option<VxlanSettings>,
 }
 
 /// A VLAN of a bridge or bridge port.

@@ -15,8 +15,10 @@ mod error;
 mod kernel;
 mod link;
 mod route;
+mod vxlan;
 
 pub use change::NetlinkChange;
+pub(in crate::host) use display::Word;
 pub use error::{ApplyError, NetlinkError, errno};
 #[cfg(feature = "kernel")]
 pub use kernel::KernelNetlink;
@@ -24,6 +26,7 @@ pub use link::{
     Link, LinkKind, LinkSettings, MacAddr, NewLink, NewLinkKind, OperState, PortSettings, Vlan,
 };
 pub use route::{Address, Neighbour, Route};
+pub use vxlan::{Vxlan, VxlanSettings};
 
 /// Links, addresses, routes and neighbours of one network namespace.
 ///

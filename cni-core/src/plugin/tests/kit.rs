@@ -349,6 +349,7 @@ struct Nothing;
 fn empty_host() -> Host {
     Host {
         netlink: Arc::new(Nothing),
+        forwarding: Arc::new(Nothing),
         firewall: Arc::new(Nothing),
         sysctl: Arc::new(Nothing),
         lock: Arc::new(Nothing),
@@ -357,6 +358,24 @@ fn empty_host() -> Host {
 }
 
 impl Guard for Nothing {}
+
+#[async_trait]
+impl Forwarding for Nothing {
+    async fn read(
+        &self,
+        _: &forwarding::Scope<'_>,
+        _: &mut (dyn FnMut(forwarding::Entry) + Send),
+    ) -> Result<(), NetlinkError> {
+        Ok(())
+    }
+    async fn write(&self, changes: &[forwarding::Change]) -> Vec<forwarding::Failed> {
+        assert!(changes.is_empty(), "nobody writes here");
+        Vec::new()
+    }
+    async fn has_next_hops(&self) -> Result<bool, NetlinkError> {
+        Ok(true)
+    }
+}
 
 #[async_trait]
 impl HostLock for Nothing {

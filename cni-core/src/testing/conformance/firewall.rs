@@ -198,6 +198,9 @@ async fn what_is_missing_is_empty(firewall: &dyn Firewall) {
     assert_eq!(firewall.table(&table()).await, Ok(None), "a missing table");
     assert_eq!(firewall.commit(&[]).await, Ok(()), "nothing is no failure");
     for _ in ["without the table", "without the set"] {
+        let mut each = |element: Element| panic!("{element}");
+        let streamed = firewall.each_element(&table(), "s", &mut each).await;
+        assert_eq!(streamed, Ok(()), "elements of a missing set");
         let all = firewall.elements(&table(), "s").await;
         assert_eq!(all, Ok(Vec::new()), "elements of a missing set");
         let one = firewall.element(&table(), "s", &key(1).key).await;
@@ -313,6 +316,12 @@ async fn elements_are_read_as_written(firewall: &dyn Firewall) {
         let mut found = firewall.elements(&table(), name).await.expect("elements");
         found.sort_by(|a, b| a.key.cmp(&b.key));
         assert_eq!(found, elements, "all elements of {name}");
+        let mut streamed = Vec::new();
+        let mut each = |element| streamed.push(element);
+        let outcome = firewall.each_element(&table(), name, &mut each).await;
+        assert_eq!(outcome, Ok(()), "elements of {name} one after another");
+        streamed.sort_by(|a, b| a.key.cmp(&b.key));
+        assert_eq!(streamed, elements, "elements of {name} one after another");
         for element in elements {
             let one = firewall.element(&table(), name, &element.key).await;
             assert_eq!(one, Ok(Some(element)), "one element of {name}");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 
 use crate::host::firewall::{
-    Action, ChainKind, ChainState, DataType, Element, ElementData, Family, Firewall,
+    Action, ChainKind, ChainState, Counter, DataType, Element, ElementData, Family, Firewall,
     FirewallChange, Hook, HookPoint, Match, Rule, RuleState, SetSpec, SetState, Table, TableState,
     Value, ValueType, Verdict,
 };
@@ -179,6 +179,10 @@ impl TableRecord {
             let rules = chain.rules.iter().map(|(handle, rule)| RuleState {
                 handle: *handle,
                 comment: Some(rule.comment()),
+                counter: match rule.action {
+                    Action::Drop { counter: true } => Some(Counter::default()),
+                    _ => None,
+                },
             });
             state.chains.push(ChainState {
                 name: chain.name.clone(),
@@ -375,19 +379,7 @@ fn has_types(values: &[Value], types: &[ValueType]) -> bool {
         && values
             .iter()
             .zip(types)
-            .all(|(value, wanted)| value_type(value) == *wanted)
-}
-
-fn value_type(value: &Value) -> ValueType {
-    match value {
-        Value::Ipv4(_) => ValueType::Ipv4,
-        Value::Ipv6(_) => ValueType::Ipv6,
-        Value::Mac(_) => ValueType::Mac,
-        Value::Interface(_) => ValueType::Interface,
-        Value::Protocol(_) => ValueType::Protocol,
-        Value::Port(_) => ValueType::Port,
-        Value::Mark(_) => ValueType::Mark,
-    }
+            .all(|(value, wanted)| value.value_type() == *wanted)
 }
 
 fn target(rule: &Rule) -> Option<&str> {

@@ -1,4 +1,4 @@
-//! Links: `net/core/rtnetlink.c`, `drivers/net/veth.c`, `net/bridge/br_if.c`.
+//! Links: `net/core/rtnetlink.c`, `drivers/net/veth.c`, `net/bridge/br_if.c`. VXLAN devices are in [`super::vxlan`].
 
 use crate::host::netlink::errno::{
     EADDRNOTAVAIL, EEXIST, EINVAL, ENODEV, ENOENT, EOPNOTSUPP, EPERM, ERANGE,
@@ -6,6 +6,7 @@ use crate::host::netlink::errno::{
 use crate::host::netlink::{Link, LinkKind, LinkSettings, MacAddr, NewLink, NewLinkKind, Vlan};
 
 use super::state::{Device, NsId, Outcome, State, refuse, refuse_saying};
+use super::vxlan;
 
 const ELOOP: i32 = 40;
 
@@ -33,6 +34,13 @@ impl State {
         if let (NewLinkKind::Veth { .. }, Some(mtu)) = (&new.kind, new.mtu) {
             check_mtu(&Device::new(Link::new(0, &new.name, LinkKind::Veth)), mtu)?;
         }
+        if let NewLinkKind::Vxlan(vxlan) = &new.kind {
+            if vxlan.fault().is_some() {
+                return refuse(EINVAL);
+            }
+            self.namespace(ns)?.exists(vxlan.lower.as_deref())?;
+            vxlan::validate(new, vxlan)?;
+        }
         if self.namespace(ns)?.device(&new.name).is_some() {
             return refuse(EEXIST);
         }
@@ -46,10 +54,14 @@ impl State {
                 }
             }
             NewLinkKind::Veth { .. } => LinkKind::Veth,
+            NewLinkKind::Vxlan(vxlan) => LinkKind::Vxlan(vxlan.clone()),
             NewLinkKind::Dummy => LinkKind::Other("dummy".to_owned()),
         };
         let mut device = Device::new(Link::new(0, &new.name, kind));
-        if let Some(mtu) = new.mtu {
+        if let NewLinkKind::Vxlan(vxlan) = &new.kind {
+            self.namespace(ns)?
+                .vxlan_configure(&mut device.link, new, vxlan)?;
+        } else if let Some(mtu) = new.mtu {
             check_mtu(&device, mtu)?;
             device.link.mtu = mtu;
         }
@@ -65,10 +77,11 @@ impl State {
             }
         }
         device.mac_set = new.mac.is_some();
-        device.link.mac = Some(match new.mac {
-            Some(mac) => mac,
-            None => self.next_mac(),
-        });
+        device.link.mac = match new.mac {
+            _ if device.has_no_mac() => None,
+            Some(mac) => Some(mac),
+            None => Some(self.next_mac()),
+        };
         if !self.no_vlan_filtering && device.is_bridge() {
             device.vlans = vec![default_vlan()];
         }
@@ -120,6 +133,11 @@ impl State {
         let namespace = self.namespace(ns)?;
         namespace.links.insert(device.link.index, device);
         namespace.inherit_sysctls(&name);
+        // `ipv6_add_dev`: nobody answers on a device without ARP.
+        let quiet = namespace.device_mut(&name)?.has_no_mac();
+        if quiet {
+            namespace.set_interface_sysctl("ipv6", &name, "accept_dad", "-1");
+        }
         if !link_local {
             namespace.set_interface_sysctl("ipv6", &name, "addr_gen_mode", "1");
         }
@@ -143,6 +161,9 @@ impl State {
             Some("") => Some(None),
             Some(master) => Some(Some(self.index_of(ns, master)?)),
         };
+        if let Some(vxlan) = &set.vxlan {
+            self.vxlan_set(ns, name, vxlan)?;
+        }
         let no_vlans = self.no_vlan_filtering;
         let device = self.namespace(ns)?.device_mut(name)?;
         if let Some(filtering) = set.vlan_filtering {
@@ -152,6 +173,9 @@ impl State {
             }
         }
         if let Some(mac) = set.mac {
+            if device.has_no_mac() {
+                return refuse(EOPNOTSUPP);
+            }
             check_mac(mac)?;
             device.link.mac = Some(mac);
             device.mac_set = true;
@@ -206,6 +230,9 @@ impl State {
 
     fn set_up(&mut self, ns: NsId, name: &str, up: bool) -> Outcome {
         let namespace = self.namespace(ns)?;
+        if up && !namespace.is_up(name) {
+            namespace.vxlan_open(name)?;
+        }
         let device = namespace.device_mut(name)?;
         let was = device.link.up;
         device.link.up = up;
@@ -219,8 +246,9 @@ impl State {
 
     fn set_mtu(&mut self, ns: NsId, name: &str, mtu: u32) -> Outcome {
         let namespace = self.namespace(ns)?;
+        check_mtu(namespace.device_mut(name)?, mtu)?;
+        namespace.vxlan_check_mtu(name, mtu)?;
         let device = namespace.device_mut(name)?;
-        check_mtu(device, mtu)?;
         let before = device.link.mtu;
         device.link.mtu = mtu;
         device.mtu_set = true;
@@ -243,7 +271,8 @@ impl State {
         if device.is_bridge() {
             return refuse_saying(ELOOP, "Can not enslave a bridge to a bridge");
         }
-        if device.is_loopback() {
+        // `br_add_if`: Ethernet alone.
+        if device.is_loopback() || device.has_no_mac() {
             return refuse(EINVAL);
         }
         device.became_port(master);
@@ -294,6 +323,9 @@ impl State {
         }
         namespace.forget_link(&gone.link.name);
         namespace.recalculate_bridge(gone.link.master);
+        for above in namespace.vxlans_on(&gone.link.name) {
+            self.unregister(ns, above)?;
+        }
         Ok(())
     }
 

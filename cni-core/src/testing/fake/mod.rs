@@ -16,6 +16,7 @@ use state::{NsId, State};
 
 mod addresses;
 mod firewall;
+mod forwarding;
 mod handle;
 mod links;
 mod lock;
@@ -23,13 +24,14 @@ mod ports;
 mod routes;
 mod state;
 mod sysctl;
+mod vxlan;
 
 /// Several network namespaces in memory, with the kernel's rules and errnos. Clones share them.
 ///
 /// The host's namespace is there from the beginning; others are made by name ([`FakeKernel::namespace`]). Every
 /// namespace has `lo`, down.
 ///
-/// Modelled: links (bridges, veth pairs across namespaces, dummies) with index, master, carrier and operational state,
+/// Modelled: links (bridges, veth pairs across namespaces, VXLAN devices, dummies) with index, master, carrier and operational state,
 /// MTU, MAC, alias, group and flags; addresses with their prefix routes; routes; bridge ports and VLANs; kernel
 /// parameters; nftables; the host lock.
 ///
@@ -99,6 +101,7 @@ impl FakeKernel {
         let handle = Arc::new(self.handle(self.0.host));
         Host {
             netlink: handle.clone(),
+            forwarding: handle.clone(),
             firewall: handle.clone(),
             sysctl: handle,
             lock: Arc::new(self.0.lock.clone()),

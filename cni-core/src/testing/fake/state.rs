@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::host::firewall::Table;
+use crate::host::forwarding::{Entry, Key};
 use crate::host::netlink::{
     Address, Link, LinkKind, MacAddr, OperState, PortSettings, Route, Vlan,
 };
@@ -51,6 +52,7 @@ pub(super) struct Namespace {
     pub(super) links: BTreeMap<u32, Device>,
     pub(super) addresses: Vec<Held>,
     pub(super) routes: Vec<Route>,
+    pub(super) entries: BTreeMap<Key, Entry>,
     pub(super) tables: BTreeMap<Table, TableRecord>,
     pub(super) sysctls: BTreeMap<String, String>,
     pub(super) last_index: u32,
@@ -220,6 +222,11 @@ impl Device {
         matches!(self.link.kind, LinkKind::Bridge { .. })
     }
 
+    /// It carries packets without an Ethernet header (`ARPHRD_NONE`).
+    pub(super) fn has_no_mac(&self) -> bool {
+        matches!(&self.link.kind, LinkKind::Vxlan(vxlan) if vxlan.gpe)
+    }
+
     pub(super) fn is_loopback(&self) -> bool {
         self.link.kind == LinkKind::Physical
     }
@@ -232,7 +239,7 @@ impl Device {
     /// Smallest and largest MTU in bytes, as the driver sets them.
     pub(super) fn mtu_range(&self) -> (u32, u32) {
         match self.link.kind {
-            LinkKind::Bridge { .. } | LinkKind::Veth => (68, 65535),
+            LinkKind::Bridge { .. } | LinkKind::Veth | LinkKind::Vxlan(_) => (68, 65535),
             _ => (0, u32::MAX),
         }
     }

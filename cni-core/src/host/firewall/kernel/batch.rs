@@ -6,7 +6,8 @@ use super::message::{Header, Writer};
 use super::uapi::*;
 use super::value::{self, comment_data};
 use crate::host::firewall::{
-    DataType, Element, ElementData, FirewallChange, Hook, HookPoint, Rule, SetSpec, Table, Verdict,
+    DataType, Element, ElementData, FirewallChange, Hook, HookPoint, Rule, SetSpec, Table,
+    ValueType, Verdict,
 };
 
 /// Elements of one message take at most so many bytes: an attribute's length is a `u16`.
@@ -182,6 +183,12 @@ impl Batch {
         if set.key.is_empty() {
             return Err(format!("the key of set {} has no type", set.name));
         }
+        if set.key.contains(&ValueType::Vni) {
+            return Err(format!(
+                "nft has no type for the VNI in the key of set {}",
+                set.name
+            ));
+        }
         let id = self.last_sequence() + 1;
         self.message(index, NFT_MSG_NEWSET, NLM_F_CREATE, table, |w| {
             w.text(NFTA_SET_TABLE, &table.name);
@@ -307,4 +314,31 @@ pub(super) fn write_element(w: &mut Writer, element: &Element, full: bool) -> Re
         }
     });
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::firewall::{Family, TRANSACTION_ELEMENTS, Value};
+
+    #[test]
+    fn as_many_elements_as_are_promised_fit_the_default_send_buffer_beside_rules() {
+        let table = Table {
+            family: Family::Inet,
+            name: "cni_fabric_12345678".to_owned(),
+        };
+        let wide = || Value::Ipv6(std::net::Ipv6Addr::LOCALHOST);
+        let elements = vec![Element::new(vec![wide(), wide()]); TRANSACTION_ELEMENTS];
+        let set = "a_set_with_a_long_name".to_owned();
+        let change = FirewallChange::ElementAdd {
+            table,
+            set,
+            elements,
+        };
+        let batch = Batch::encode(&[change]).unwrap();
+        // `netlink_sendmsg`: the buffer less 32 bytes. SO_SNDBUF doubles net.core.wmem_max.
+        let (most, rules) = (2 * 212_992 - 32, 64 * 1024);
+        let length = batch.bytes().len();
+        assert!(length + rules < most, "{length}");
+    }
 }

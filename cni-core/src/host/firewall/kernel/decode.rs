@@ -1,11 +1,13 @@
 //! What the kernel tells, as this crate's values.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use super::message::Attributes;
 use super::uapi::*;
 use super::value::{self, comment_of};
 use crate::host::firewall::{
-    ChainKind, ChainState, DataType, Element, ElementData, Hook, HookPoint, RuleState, ValueType,
-    Verdict,
+    ChainKind, ChainState, Counter, DataType, Element, ElementData, Hook, HookPoint, RuleState,
+    ValueType, Verdict,
 };
 
 /// A chain without its rules.
@@ -45,8 +47,21 @@ pub(super) fn rule(attributes: Attributes<'_>) -> Option<(String, RuleState)> {
     let rule = RuleState {
         handle: attributes.be64(NFTA_RULE_HANDLE)?,
         comment: attributes.find(NFTA_RULE_USERDATA).and_then(comment_of),
+        counter: counter(attributes.nested(NFTA_RULE_EXPRESSIONS)),
     };
     Some((chain, rule))
+}
+
+/// The first counter among a rule's expressions.
+fn counter(expressions: Attributes<'_>) -> Option<Counter> {
+    let mut expressions = expressions.map(|(_, expression)| Attributes(expression));
+    let counter = expressions
+        .find(|expression| expression.text(NFTA_EXPR_NAME).as_deref() == Some("counter"))?
+        .nested(NFTA_EXPR_DATA);
+    Some(Counter {
+        packets: counter.be64(NFTA_COUNTER_PACKETS)?,
+        bytes: counter.be64(NFTA_COUNTER_BYTES)?,
+    })
 }
 
 /// Types of a set's keys and of its data.
@@ -99,6 +114,14 @@ pub(super) fn element(attributes: Attributes<'_>, types: &SetTypes) -> Option<El
     };
     element.comment = attributes.find(NFTA_SET_ELEM_USERDATA).and_then(comment_of);
     Some(element)
+}
+
+/// A number that stands for an element's key.
+pub(super) fn key_hash(attributes: Attributes<'_>) -> u64 {
+    let key = attributes.nested(NFTA_SET_ELEM_KEY).find(NFTA_DATA_VALUE);
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn verdict(data: Attributes<'_>) -> Option<Verdict> {

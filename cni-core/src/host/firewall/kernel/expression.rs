@@ -36,10 +36,14 @@ impl Field {
             offset,
         };
         match self {
-            Self::Ipv4Source => network(12),
-            Self::Ipv4Destination => network(16),
-            Self::Ipv6Source => network(8),
-            Self::Ipv6Destination => network(24),
+            Self::Ipv4Source | Self::Ipv4SourceNet(_) => network(12),
+            Self::Ipv4Destination | Self::Ipv4DestinationNet(_) => network(16),
+            Self::Ipv6Source | Self::Ipv6SourceNet(_) => network(8),
+            Self::Ipv6Destination | Self::Ipv6DestinationNet(_) => network(24),
+            Self::Payload { offset_bits, .. } => Source::Payload {
+                base: NFT_PAYLOAD_TRANSPORT_HEADER,
+                offset: u32::from(offset_bits / 8),
+            },
             Self::EtherSource => Source::Payload {
                 base: NFT_PAYLOAD_LL_HEADER,
                 offset: 6,
@@ -55,25 +59,69 @@ impl Field {
         }
     }
 
-    fn value_type(self) -> ValueType {
-        match self {
-            Self::Ipv4Source | Self::Ipv4Destination => ValueType::Ipv4,
-            Self::Ipv6Source | Self::Ipv6Destination => ValueType::Ipv6,
+    fn value_type(self) -> Result<ValueType, String> {
+        Ok(match self {
+            Self::Ipv4Source
+            | Self::Ipv4Destination
+            | Self::Ipv4SourceNet(_)
+            | Self::Ipv4DestinationNet(_) => ValueType::Ipv4,
+            Self::Ipv6Source
+            | Self::Ipv6Destination
+            | Self::Ipv6SourceNet(_)
+            | Self::Ipv6DestinationNet(_) => ValueType::Ipv6,
             Self::EtherSource => ValueType::Mac,
             Self::InputInterface | Self::OutputInterface => ValueType::Interface,
             Self::Protocol => ValueType::Protocol,
             Self::DestinationPort => ValueType::Port,
             Self::Mark => ValueType::Mark,
-        }
+            Self::Payload { bytes, .. } => match bytes {
+                1 => ValueType::Protocol,
+                2 => ValueType::Port,
+                3 => ValueType::Vni,
+                4 => ValueType::Ipv4,
+                6 => ValueType::Mac,
+                16 => ValueType::Ipv6,
+                _ => return Err(format!("no value has the {bytes} bytes of `{self}`")),
+            },
+        })
     }
 
     /// The network protocol whose header the field is in.
     fn network(self) -> Option<Family> {
-        match self.value_type() {
-            ValueType::Ipv4 => Some(Family::Ip),
-            ValueType::Ipv6 => Some(Family::Ip6),
+        match self {
+            Self::Ipv4Source
+            | Self::Ipv4Destination
+            | Self::Ipv4SourceNet(_)
+            | Self::Ipv4DestinationNet(_) => Some(Family::Ip),
+            Self::Ipv6Source
+            | Self::Ipv6Destination
+            | Self::Ipv6SourceNet(_)
+            | Self::Ipv6DestinationNet(_) => Some(Family::Ip6),
             _ => None,
         }
+    }
+
+    /// That the field can be read at all.
+    fn check(self) -> Result<(), String> {
+        let (bits, of) = match self {
+            Self::Ipv4SourceNet(bits) | Self::Ipv4DestinationNet(bits) => (bits, 32),
+            Self::Ipv6SourceNet(bits) | Self::Ipv6DestinationNet(bits) => (bits, 128),
+            Self::Payload {
+                offset_bits,
+                bytes,
+                prefix,
+            } => {
+                if !offset_bits.is_multiple_of(8) {
+                    return Err(format!("`{self}` does not begin with a whole byte"));
+                }
+                (prefix, u16::from(bytes) * 8)
+            }
+            _ => return Ok(()),
+        };
+        if u16::from(bits) > of {
+            return Err(format!("`{self}` has {of} bits, and {bits} are to count"));
+        }
+        Ok(())
     }
 }
 
@@ -99,7 +147,7 @@ impl RuleWriter<'_> {
                 value,
                 negated,
             } => {
-                if value.value_type() != field.value_type() {
+                if value.value_type() != field.value_type()? {
                     return Err(format!("{value} is no value of `{field}`"));
                 }
                 let bytes = encode_one(value)?;
@@ -130,7 +178,7 @@ impl RuleWriter<'_> {
             IpNetwork::V4(_) => Family::Ip,
             IpNetwork::V6(_) => Family::Ip6,
         };
-        if field.network() != Some(network) {
+        if field.network() != Some(network) || field.mask().is_some() {
             return Err(format!("{prefix} is no prefix of `{field}`"));
         }
         self.guard(field)?;
@@ -145,7 +193,7 @@ impl RuleWriter<'_> {
             self.load(field, value.len(), NFT_REG32_00);
         } else {
             self.load(field, value.len(), NFT_REG32_00);
-            self.mask(&mask);
+            self.mask(&mask, NFT_REG32_00);
         }
         self.compare(&value, negated);
         Ok(())
@@ -193,8 +241,7 @@ impl RuleWriter<'_> {
         }
         let mut register = NFT_REG32_00;
         for field in fields {
-            let size = field.value_type().size();
-            self.load(*field, size, register);
+            let size = self.load_masked(*field, register)?;
             register += size.div_ceil(4) as u32;
         }
         Ok(())
@@ -202,8 +249,25 @@ impl RuleWriter<'_> {
 
     fn load_guarded(&mut self, field: Field) -> Result<(), String> {
         self.guard(field)?;
-        self.load(field, field.value_type().size(), NFT_REG32_00);
-        Ok(())
+        self.load_masked(field, NFT_REG32_00).map(|_| ())
+    }
+
+    /// Loads a field with its mask, and returns its bytes.
+    fn load_masked(&mut self, field: Field, register: u32) -> Result<usize, String> {
+        field.check()?;
+        let size = field.value_type()?.size();
+        self.load(field, size, register);
+        if let Some((bits, _)) = field.mask() {
+            let bits = u32::from(bits);
+            let byte = |n: usize| match bits.saturating_sub(8 * n as u32) {
+                0 => 0,
+                ones @ 1..=7 => 0xff_u8 << (8 - ones),
+                _ => 0xff,
+            };
+            let mask: Vec<u8> = (0..size).map(byte).collect();
+            self.mask(&mask, register);
+        }
+        Ok(size)
     }
 
     /// Makes sure that the header is there which the field is read from, as nft does: once a rule.
@@ -269,10 +333,10 @@ impl RuleWriter<'_> {
         });
     }
 
-    fn mask(&mut self, mask: &[u8]) {
+    fn mask(&mut self, mask: &[u8], register: u32) {
         self.expression("bitwise", |w| {
-            w.be32(NFTA_BITWISE_SREG, NFT_REG32_00);
-            w.be32(NFTA_BITWISE_DREG, NFT_REG32_00);
+            w.be32(NFTA_BITWISE_SREG, register);
+            w.be32(NFTA_BITWISE_DREG, register);
             w.be32(NFTA_BITWISE_LEN, mask.len() as u32);
             w.nest(NFTA_BITWISE_MASK, |w| w.attribute(NFTA_DATA_VALUE, mask));
             w.nest(NFTA_BITWISE_XOR, |w| {

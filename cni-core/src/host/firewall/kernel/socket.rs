@@ -142,14 +142,34 @@ impl Connection {
         body: impl Fn(&mut Writer),
         mut decode: impl FnMut(&Message<'_>, &mut Vec<T>) -> Option<()>,
     ) -> Result<Option<Vec<T>>, Failure> {
+        let mut found = Vec::new();
+        let exists = self.stream(kind, family, body, |message| match message {
+            Some(message) => decode(message, &mut found),
+            None => {
+                found.clear();
+                Some(())
+            }
+        })?;
+        Ok(exists.then_some(found))
+    }
+
+    /// All objects, each handed over as it comes; `None` ahead of the first, and again when a commit interferes and all
+    /// come anew. `false` when what they are in does not exist.
+    pub(super) fn stream(
+        &mut self,
+        kind: u16,
+        family: u8,
+        body: impl Fn(&mut Writer),
+        mut each: impl FnMut(Option<&Message<'_>>) -> Option<()>,
+    ) -> Result<bool, Failure> {
         for _ in 0..DUMP_TRIES {
-            let mut found = Vec::new();
+            each(None);
             let sequence = self.request(kind, NLM_F_DUMP, family, &body)?;
-            match self.dump_once(sequence, |message| decode(message, &mut found)) {
-                Ok(true) => return Ok(Some(found)),
+            match self.dump_once(sequence, |message| each(Some(message))) {
+                Ok(true) => return Ok(true),
                 Ok(false) => {}
                 Err(failure) if failure.errno == libc::EINTR => {}
-                Err(failure) => return missing_is_none(Err(failure)),
+                Err(failure) => return missing_is_none(Err(failure)).map(|_: Option<()>| false),
             }
         }
         Err(Failure::from(io::Error::from_raw_os_error(libc::EINTR))
@@ -220,7 +240,7 @@ impl Connection {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
                     return Err(Failure::from(error).with_message(format!(
-                        "a transaction of {} bytes is larger than net.core.wmem_max allows",
+                        "a transaction of {} bytes is larger than twice net.core.wmem_max: use smaller ones, or root",
                         bytes.len()
                     )));
                 }

@@ -18,7 +18,7 @@ pub(super) fn family(family: Family) -> u8 {
 }
 
 impl ValueType {
-    /// Every type.
+    /// Every type that nft has.
     const ALL: [Self; 7] = [
         Self::Ipv4,
         Self::Ipv6,
@@ -35,6 +35,7 @@ impl ValueType {
             Self::Ipv4 | Self::Mark => 4,
             Self::Ipv6 | Self::Interface => 16,
             Self::Mac => 6,
+            Self::Vni => 3,
             Self::Protocol => 1,
             Self::Port => 2,
         }
@@ -50,6 +51,8 @@ impl ValueType {
             Self::Port => 13,
             Self::Mark => 19,
             Self::Interface => 41,
+            // `integer`; no key is made of it.
+            Self::Vni => 4,
         }
     }
 
@@ -124,6 +127,10 @@ pub(super) fn encode_one(value: &Value) -> Result<Vec<u8>, String> {
         Value::Protocol(number) => vec![*number],
         Value::Port(port) => port.to_be_bytes().to_vec(),
         Value::Mark(mark) => mark.to_ne_bytes().to_vec(),
+        Value::Vni(vni) => match vni.to_be_bytes() {
+            [0, bytes @ ..] => bytes.to_vec(),
+            _ => return Err(format!("VNI {vni} is not below 16777216")),
+        },
     })
 }
 
@@ -147,6 +154,10 @@ fn decode_one(part: ValueType, bytes: &[u8]) -> Option<Value> {
         ValueType::Protocol => Value::Protocol(*bytes.first()?),
         ValueType::Port => Value::Port(u16::from_be_bytes(bytes.try_into().ok()?)),
         ValueType::Mark => Value::Mark(u32::from_ne_bytes(bytes.try_into().ok()?)),
+        ValueType::Vni => {
+            let [a, b, c] = bytes.try_into().ok()?;
+            Value::Vni(u32::from_be_bytes([0, a, b, c]))
+        }
     })
 }
 

@@ -88,6 +88,7 @@ fn every_setting_of_a_link_prints() {
             arp_notify: Some(true),
             ipv6_link_local: Some(true),
             vlan_filtering: Some(true),
+            vxlan: None,
         }
     });
     assert_eq!(

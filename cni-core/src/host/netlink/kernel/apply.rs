@@ -9,8 +9,10 @@ use rtnetlink::packet_route::link::LinkAttribute;
 use super::super::change::NetlinkChange;
 use super::super::error::errno;
 use super::super::link::{LinkSettings, NewLink, NewLinkKind, Vlan};
-use super::socket::Failure;
-use super::{State, can_be_a_name, encode, encode_route};
+use super::super::vxlan::Vxlan;
+use super::encode::Resolved;
+use super::{State, can_be_a_name, encode, encode_route, vxlan};
+use crate::host::rtnl::Failure;
 
 /// The protocol is not there, or not on this link.
 const EAFNOSUPPORT: i32 = 97;
@@ -131,12 +133,33 @@ impl State {
             _ => None,
         };
         let netns = netns.transpose()?;
-        let master = self.optional_index(new.master.as_deref())?;
-        let netns = netns.as_ref().map(AsRawFd::as_raw_fd);
+        let resolved = Resolved {
+            master: self.optional_index(new.master.as_deref())?,
+            lower: match &new.kind {
+                NewLinkKind::Vxlan(vxlan) => self.lower_of(vxlan)?,
+                _ => None,
+            },
+            netns: netns.as_ref().map(AsRawFd::as_raw_fd),
+        };
         if new.ipv6_link_local {
-            let message = encode::new_link(new, master, netns);
+            let message = encode::new_link(new, resolved);
             return self.create(RouteNetlinkMessage::NewLink(message));
         }
+        self.link_add_without_link_local(new, resolved)
+    }
+
+    fn lower_of(&mut self, vxlan: &Vxlan) -> Result<Option<u32>, Failure> {
+        if let Some(fault) = vxlan.fault() {
+            return Err(Failure::refused(errno::EINVAL, fault));
+        }
+        self.optional_index(vxlan.lower.as_deref())
+    }
+
+    fn link_add_without_link_local(
+        &mut self,
+        new: &NewLink,
+        resolved: Resolved,
+    ) -> Result<(), Failure> {
         // A veth has no carrier while its far end is down, and so IPv6 does not start on it before the second message.
         // Others may have one at once.
         let up_later = new.up && !matches!(new.kind, NewLinkKind::Veth { .. });
@@ -144,7 +167,7 @@ impl State {
             up: new.up && !up_later,
             ..new.clone()
         };
-        let message = encode::new_link(&first, master, netns);
+        let message = encode::new_link(&first, resolved);
         self.create(RouteNetlinkMessage::NewLink(message))?;
         let mut outcome = self.protocol_settings(&new.name, None, Some(false));
         if up_later && outcome.is_ok() {
@@ -194,9 +217,15 @@ impl State {
             other => self.optional_index(other)?,
         };
         self.protocol_settings(name, settings.arp_notify, settings.ipv6_link_local)?;
+        if let Some(wanted) = &settings.vxlan {
+            let lower = self.optional_index(wanted.lower.as_deref())?;
+            let message = vxlan::change(name, wanted, lower);
+            self.send(RouteNetlinkMessage::NewLink(message))?;
+        }
         let others = LinkSettings {
             arp_notify: None,
             ipv6_link_local: None,
+            vxlan: None,
             ..settings.clone()
         };
         if others == LinkSettings::default() {

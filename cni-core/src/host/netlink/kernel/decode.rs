@@ -6,7 +6,8 @@ use ipnetwork::IpNetwork;
 
 use super::super::link::{Link, LinkKind, MacAddr, OperState, PortSettings, Vlan};
 use super::super::route::{Address, Neighbour, Route};
-use super::wire::{
+use super::vxlan;
+use crate::host::rtnl::wire::{
     attribute, attributes, ip_of, string_of, u8_at, u8_of, u16_at, u16_of, u32_at, u32_of,
 };
 
@@ -14,7 +15,7 @@ const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 const AF_BRIDGE: u8 = 7;
 
-/// A link (`struct ifinfomsg` and `IFLA_*`). `None` for what is no whole link: a bridge-family notification.
+/// A link (`struct ifinfomsg` and `IFLA_*`), without the name of a VXLAN device's lower link. `None` for what is no whole link: a bridge-family notification.
 pub(super) fn link(payload: &[u8]) -> Option<Link> {
     const IFF_UP: u32 = 1;
     const IFF_PROMISC: u32 = 0x100;
@@ -70,6 +71,11 @@ fn link_info(link: &mut Link, info: &[u8]) {
                     .is_some_and(|value| value != 0),
             },
             "veth" => LinkKind::Veth,
+            "vxlan" => {
+                let (vxlan, lower) = vxlan::decode(attribute(info, DATA).unwrap_or_default());
+                link.peer = lower;
+                LinkKind::Vxlan(vxlan)
+            }
             other => LinkKind::Other(other.to_owned()),
         };
     }

@@ -53,8 +53,19 @@ pub(super) fn vlan_dump() -> LinkMessage {
     message
 }
 
-/// A link to create. The namespace's descriptor must stay open until the message is sent.
-pub(super) fn new_link(new: &NewLink, master: Option<u32>, netns: Option<RawFd>) -> LinkMessage {
+/// What the names in a new link stand for.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Resolved {
+    /// Index of its master.
+    pub(super) master: Option<u32>,
+    /// Index of a VXLAN device's lower link.
+    pub(super) lower: Option<u32>,
+    /// The namespace of a veth's peer. It must stay open until the message is sent.
+    pub(super) netns: Option<RawFd>,
+}
+
+/// A link to create.
+pub(super) fn new_link(new: &NewLink, resolved: Resolved) -> LinkMessage {
     let mut message = named(&new.name);
     // The far end of a veth gets the MTU too: one with less would only drop what the other sends.
     let common = |mac: Option<MacAddr>| {
@@ -63,7 +74,7 @@ pub(super) fn new_link(new: &NewLink, master: Option<u32>, netns: Option<RawFd>)
         mtu.into_iter().chain(mac)
     };
     message.attributes.extend(common(new.mac));
-    if let Some(master) = master {
+    if let Some(master) = resolved.master {
         message.attributes.push(LinkAttribute::Controller(master));
     }
     let info = match &new.kind {
@@ -75,10 +86,12 @@ pub(super) fn new_link(new: &NewLink, master: Option<u32>, netns: Option<RawFd>)
             info
         }
         NewLinkKind::Dummy => vec![LinkInfo::Kind(InfoKind::Dummy)],
+        NewLinkKind::Vxlan(vxlan) => super::vxlan::info(vxlan, resolved.lower),
         NewLinkKind::Veth { peer, peer_mac, .. } => {
             let mut far = named(peer);
             far.attributes.extend(common(*peer_mac));
-            far.attributes.extend(netns.map(LinkAttribute::NetNsFd));
+            far.attributes
+                .extend(resolved.netns.map(LinkAttribute::NetNsFd));
             let peer = InfoData::Veth(InfoVeth::Peer(far));
             vec![LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(peer)]
         }
@@ -234,7 +247,12 @@ mod tests {
         let mut new = NewLink::new("veth0", kind);
         new.mtu = Some(1400);
         new.up = true;
-        let message = new_link(&new, Some(7), Some(33));
+        let resolved = Resolved {
+            master: Some(7),
+            lower: None,
+            netns: Some(33),
+        };
+        let message = new_link(&new, resolved);
         assert_eq!(message.header.index, 0);
         assert_eq!(message.header.flags, LinkFlags::Up);
         assert_eq!(message.header.change_mask, LinkFlags::Up);
@@ -267,7 +285,7 @@ mod tests {
                 let data = vec![InfoBridge::VlanFiltering(true)];
                 info.push(LinkInfo::Data(InfoData::Bridge(data)));
             }
-            let message = new_link(&new, None, None);
+            let message = new_link(&new, Resolved::default());
             assert_eq!(message.header.change_mask, LinkFlags::empty());
             assert!(
                 decoded(&message)

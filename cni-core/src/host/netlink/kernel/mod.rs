@@ -15,15 +15,14 @@ mod apply;
 mod decode;
 mod encode;
 mod encode_route;
-mod socket;
-mod wire;
+mod vxlan;
 
 use super::change::NetlinkChange;
 use super::error::{ApplyError, NetlinkError, errno};
-use super::link::{Link, Vlan};
+use super::link::{Link, LinkKind, Vlan};
 use super::route::{Address, Neighbour, Route};
 use super::{LinkFilter, Netlink};
-use socket::{Connection, Failure};
+use crate::host::rtnl::{Connection, Failure};
 
 /// The kernel's links, addresses, routes and neighbours in the network namespace in which it was opened.
 ///
@@ -154,11 +153,7 @@ trait Named<T> {
 
 impl<T> Named<T> for Result<T, Failure> {
     fn named(self, operation: impl FnOnce() -> String) -> Result<T, NetlinkError> {
-        self.map_err(|failure| {
-            let mut error = NetlinkError::new(operation(), failure.errno);
-            error.message = failure.message;
-            error
-        })
+        self.map_err(|failure| failure.named(operation()))
     }
 }
 
@@ -176,7 +171,32 @@ impl State {
         }
     }
 
+    /// Links; of a VXLAN device, the kernel tells the lower link's index, for which its name is put.
     fn links(&mut self, filter: LinkFilter<'_>) -> Result<Vec<Link>, Failure> {
+        let mut found = self.links_without_lowers(filter)?;
+        let lowers: Vec<(usize, u32)> = found
+            .iter()
+            .enumerate()
+            .filter(|(_, link)| matches!(link.kind, LinkKind::Vxlan(_)) && !link.peer_elsewhere)
+            .filter_map(|(position, link)| Some((position, link.peer?)))
+            .collect();
+        for (position, index) in lowers {
+            let name = match found.iter().find(|link| link.index == index) {
+                Some(lower) => Some(lower.name.clone()),
+                None => {
+                    let lower = self.links_without_lowers(LinkFilter::Index(index))?;
+                    lower.into_iter().next().map(|lower| lower.name)
+                }
+            };
+            if let Some(LinkKind::Vxlan(vxlan)) = found.get_mut(position).map(|link| &mut link.kind)
+            {
+                vxlan.lower = name;
+            }
+        }
+        Ok(found)
+    }
+
+    fn links_without_lowers(&mut self, filter: LinkFilter<'_>) -> Result<Vec<Link>, Failure> {
         let mut message = match filter {
             LinkFilter::Name(name) if !can_be_a_name(name) => return Ok(Vec::new()),
             LinkFilter::Name(name) => encode::named(name),

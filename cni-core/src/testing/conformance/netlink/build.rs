@@ -3,7 +3,8 @@
 use ipnetwork::IpNetwork;
 
 use crate::host::netlink::{
-    Address, LinkSettings, NetlinkChange, NewLink, NewLinkKind, PortSettings, Route,
+    Address, LinkSettings, NetlinkChange, NewLink, NewLinkKind, PortSettings, Route, Vxlan,
+    VxlanSettings,
 };
 
 pub(super) fn bridge(name: &str) -> NetlinkChange {
@@ -27,6 +28,34 @@ pub(super) fn add(name: &str, change: impl FnOnce(&mut NewLink)) -> NetlinkChang
         change(new);
     }
     made
+}
+
+/// A VXLAN device of VNI 7 and port 7777.
+pub(super) fn vxlan(name: &str, change: impl FnOnce(&mut Vxlan)) -> NetlinkChange {
+    let mut vxlan = Vxlan::new(7, 7777);
+    change(&mut vxlan);
+    vxlan_with(name, vxlan, |_| {})
+}
+
+/// A VXLAN device without Ethernet headers, port 7778.
+pub(super) fn flow(name: &str, change: impl FnOnce(&mut NewLink)) -> NetlinkChange {
+    vxlan_with(name, Vxlan::flow(7778), change)
+}
+
+pub(super) fn vxlan_with(
+    name: &str,
+    vxlan: Vxlan,
+    change: impl FnOnce(&mut NewLink),
+) -> NetlinkChange {
+    let mut new = NewLink::new(name, NewLinkKind::Vxlan(vxlan));
+    change(&mut new);
+    NetlinkChange::LinkAdd(new)
+}
+
+pub(super) fn vxlan_set(name: &str, change: impl FnOnce(&mut VxlanSettings)) -> NetlinkChange {
+    let mut settings = VxlanSettings::default();
+    change(&mut settings);
+    set(name, |set| set.vxlan = Some(settings))
 }
 
 pub(super) fn del(name: &str) -> NetlinkChange {

@@ -15,6 +15,7 @@ use build::{
 
 mod build;
 mod cases;
+mod vxlan;
 
 /// Success, where an errno is expected.
 const DONE: i32 = 0;
@@ -23,7 +24,7 @@ const EHOSTUNREACH: i32 = 113;
 const RUBBISH: u32 = 77_778;
 
 /// Runs the contract of [`Netlink`] in an empty namespace: nothing but `lo`, IPv6 enabled, parameters as they are in a
-/// new namespace. Drivers needed: bridge and veth. All links that it makes are gone at the end.
+/// new namespace. Drivers needed: bridge, veth and vxlan. All links that it makes are gone at the end.
 ///
 /// # Panics
 /// Where the implementation differs, saying in what.
@@ -36,12 +37,13 @@ pub async fn netlink(netlink: &dyn Netlink) {
     a_group_goes_at_once(netlink).await;
     prefix_routes_follow_addresses(netlink).await;
     routes_are_read_as_written(netlink).await;
+    vxlan::devices(netlink).await;
 }
 
 /// Changes, the last of which is answered by an errno, or succeeds.
 async fn refusals(netlink: &dyn Netlink) {
     let mut differences = Vec::new();
-    for (rule, changes, wanted) in cases::all() {
+    for (rule, changes, wanted) in cases::all().chain(vxlan::cases()) {
         let (last, given) = changes.split_last().expect("a case has a change");
         for change in given {
             if let Err(error) = netlink.apply_one(change.clone()).await {

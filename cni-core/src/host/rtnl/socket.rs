@@ -6,14 +6,11 @@
 use std::io;
 
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
-use rtnetlink::packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
-    NetlinkPayload,
-};
-use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST};
 
-use super::super::error::errno;
+use super::message::{Batch, Request};
 use super::wire::{attributes, i32_of, string_of, u16_at, u16_of, u32_at, u32_of};
+use crate::host::netlink::{NetlinkError, errno};
 
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
@@ -25,6 +22,8 @@ const NLMSGERR_ATTR_MISS_TYPE: u16 = 6;
 const HEADER: usize = 16;
 /// `MSG_TRUNC` of recvmsg(2): return the datagram's real length.
 const MSG_TRUNC: i32 = 0x20;
+/// Of recvmsg(2): do not wait.
+const MSG_DONTWAIT: i32 = 0x40;
 const EINTR: i32 = 4;
 /// The kernel fills dump datagrams up to 32 KiB (`netlink_recvmsg`); a single reply is at most 64 KiB of attributes.
 const BUFFER: usize = 64 * 1024;
@@ -33,14 +32,14 @@ const ATTEMPTS: usize = 10;
 
 /// A failure of one request: errno (0 when it is not the kernel's) and a sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Failure {
-    pub(super) errno: i32,
-    pub(super) message: Option<String>,
+pub(in crate::host) struct Failure {
+    pub(in crate::host) errno: i32,
+    pub(in crate::host) message: Option<String>,
 }
 
 impl Failure {
     /// A failure that is not the kernel's.
-    pub(super) fn local(message: impl Into<String>) -> Self {
+    pub(in crate::host) fn local(message: impl Into<String>) -> Self {
         Self {
             errno: 0,
             message: Some(message.into()),
@@ -48,18 +47,25 @@ impl Failure {
     }
 
     /// A failure found before the kernel was asked, with the errno that it would have answered.
-    pub(super) fn refused(errno: i32, message: impl Into<String>) -> Self {
+    pub(in crate::host) fn refused(errno: i32, message: impl Into<String>) -> Self {
         Self {
             errno,
             message: Some(message.into()),
         }
     }
+
+    /// The failure of this operation.
+    pub(in crate::host) fn named(self, operation: impl Into<String>) -> NetlinkError {
+        let mut error = NetlinkError::new(operation, self.errno);
+        error.message = self.message;
+        error
+    }
 }
 
 /// A reply: message type and payload.
-pub(super) type Reply<'a> = (u16, &'a [u8]);
+pub(in crate::host) type Reply<'a> = (u16, &'a [u8]);
 
-pub(super) struct Connection {
+pub(in crate::host) struct Connection {
     socket: Socket,
     sequence: u32,
     received: Vec<u8>,
@@ -68,7 +74,7 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Opens a socket in the calling thread's network namespace; it stays there wherever it is used.
-    pub(super) fn open() -> io::Result<Self> {
+    pub(in crate::host) fn open() -> io::Result<Self> {
         let socket = Socket::new(NETLINK_ROUTE)?;
         // Connecting binds as well, and then only the kernel can send to this socket.
         socket.connect(&SocketAddr::new(0, 0))?;
@@ -85,9 +91,9 @@ impl Connection {
     }
 
     /// One change; returns when the kernel has made it.
-    pub(super) fn change(
+    pub(in crate::host) fn change(
         &mut self,
-        message: RouteNetlinkMessage,
+        message: impl Request,
         flags: u16,
     ) -> Result<(), Failure> {
         self.send(message, NLM_F_REQUEST | NLM_F_ACK | flags)?;
@@ -95,9 +101,9 @@ impl Connection {
     }
 
     /// One read of one object. No acknowledgement is asked for: the reply is the end, and an error comes as one.
-    pub(super) fn get(
+    pub(in crate::host) fn get(
         &mut self,
-        message: RouteNetlinkMessage,
+        message: impl Request,
         each: &mut dyn FnMut(Reply<'_>),
     ) -> Result<(), Failure> {
         self.send(message, NLM_F_REQUEST)?;
@@ -105,9 +111,9 @@ impl Connection {
     }
 
     /// A dump. What an interrupted one has brought is thrown away, and it is asked for again.
-    pub(super) fn dump<T>(
+    pub(in crate::host) fn dump<T>(
         &mut self,
-        message: &RouteNetlinkMessage,
+        message: &impl Request,
         mut each: impl FnMut(Reply<'_>, &mut Vec<T>),
     ) -> Result<Vec<T>, Failure> {
         for _ in 0..ATTEMPTS {
@@ -115,31 +121,90 @@ impl Connection {
             self.send(message.clone(), NLM_F_REQUEST | NLM_F_DUMP)?;
             match self.receive(true, &mut |reply| each(reply, &mut found))? {
                 Dump::Whole => return Ok(found),
-                Dump::Interrupted => {}
+                Dump::Interrupted | Dump::Lost => {}
             }
         }
-        Err(Failure::local(format!(
-            "other changes interrupted the dump {ATTEMPTS} times"
-        )))
+        Err(interrupted())
     }
 
-    fn send(&mut self, message: RouteNetlinkMessage, flags: u16) -> Result<(), Failure> {
-        self.sequence = self.sequence.wrapping_add(1);
-        let mut header = NetlinkHeader::default();
-        header.flags = flags;
-        header.sequence_number = self.sequence;
-        let mut message = NetlinkMessage::new(header, NetlinkPayload::from(message));
-        message.finalize();
-        self.sent.clear();
-        self.sent.resize(message.buffer_len(), 0);
-        message.serialize(&mut self.sent);
-        loop {
-            match self.socket.send(&self.sent, 0) {
-                Ok(_) => return Ok(()),
-                Err(error) if error.raw_os_error() == Some(EINTR) => {}
-                Err(error) => return Err(transport("sending to the kernel", &error)),
+    /// A dump whose replies are not kept. One that is not whole is asked for again, and `each` sees again what it has seen.
+    /// `ordered`: the kernel walks by key, so that changes that others make meanwhile cannot hide what they do not touch;
+    /// that they were made is then no reason to begin anew, and under constant changes never to end.
+    pub(in crate::host) fn stream(
+        &mut self,
+        message: &impl Request,
+        ordered: bool,
+        each: &mut dyn FnMut(Reply<'_>),
+    ) -> Result<(), Failure> {
+        for _ in 0..ATTEMPTS {
+            self.send(message.clone(), NLM_F_REQUEST | NLM_F_DUMP)?;
+            match self.receive(true, each)? {
+                Dump::Interrupted if ordered => return Ok(()),
+                Dump::Whole => return Ok(()),
+                Dump::Interrupted | Dump::Lost => {}
             }
         }
+        Err(interrupted())
+    }
+
+    /// Many changes. Hands the number and the failure of each that failed to `failed`, in their order.
+    ///
+    /// The kernel goes through all requests of a datagram (`netlink_rcv_skb`), answers each that fails, and of the others
+    /// those that ask for it: only the last one does. Ten thousand changes are so not answered ten thousand times.
+    ///
+    /// # Errors
+    /// The datagram was not sent, and no change was made; or answers are lost, and it is not known which were.
+    pub(in crate::host) fn changes(
+        &mut self,
+        batch: &mut Batch,
+        failed: &mut dyn FnMut(usize, Failure),
+    ) -> Result<(), Failure> {
+        let Some(last) = batch.len().checked_sub(1) else {
+            return Ok(());
+        };
+        let first = self.sequence.wrapping_add(1);
+        batch.number(first, NLM_F_ACK);
+        self.sequence = self.sequence.wrapping_add(count(batch.len()));
+        transmit(&self.socket, batch.bytes())?;
+        let mut lost = None;
+        let mut answered = false;
+        while !answered {
+            match self.queued() {
+                Ok(Some(())) => {}
+                // All that the kernel had to say was said before `send` returned.
+                Ok(None) => {
+                    let message = "the kernel had no memory for its answers";
+                    return Err(lost.unwrap_or_else(|| Failure::refused(errno::ENOBUFS, message)));
+                }
+                Err(error) => {
+                    let failure = transport("receiving from the kernel", &error);
+                    if error.raw_os_error() != Some(errno::ENOBUFS) {
+                        return Err(failure);
+                    }
+                    lost = Some(failure);
+                    continue;
+                }
+            }
+            let number = u32_at(&self.received, 8).unwrap_or(0);
+            let index = number.wrapping_sub(first) as usize;
+            if index > last {
+                continue;
+            }
+            let sent = batch.from(index);
+            if let Err(failure) = scan(&self.received, sent, number, &mut Dump::Whole, &mut |_| {})
+            {
+                failed(index, failure);
+            }
+            answered = index == last;
+        }
+        lost.map_or(Ok(()), Err)
+    }
+
+    fn send(&mut self, message: impl Request, flags: u16) -> Result<(), Failure> {
+        self.sequence = self.sequence.wrapping_add(1);
+        self.sent.clear();
+        message.write(flags, self.sequence, &mut self.sent);
+        transmit(&self.socket, &self.sent)
     }
 
     /// Reads until the request is answered.
@@ -152,7 +217,7 @@ impl Connection {
                 Err(error) if error.raw_os_error() == Some(EINTR) => continue,
                 // Memory was short: a part of the dump is missing, but its end still comes.
                 Err(error) if is_dump && error.raw_os_error() == Some(errno::ENOBUFS) => {
-                    dump = Dump::Interrupted;
+                    dump = Dump::Lost;
                     continue;
                 }
                 Err(error) => return Err(transport("receiving from the kernel", &error)),
@@ -169,6 +234,29 @@ impl Connection {
             }
         }
     }
+
+    /// One datagram that is in the queue already, read into `received`; `None` when there is none.
+    fn queued(&mut self) -> io::Result<Option<()>> {
+        loop {
+            self.received.clear();
+            match self.socket.recv(&mut self.received, MSG_DONTWAIT) {
+                Ok(_) => return Ok(Some(())),
+                Err(error) if error.raw_os_error() == Some(EINTR) => {}
+                Err(error) if error.raw_os_error() == Some(errno::EAGAIN) => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+fn transmit(socket: &Socket, bytes: &[u8]) -> Result<(), Failure> {
+    loop {
+        match socket.send(bytes, 0) {
+            Ok(_) => return Ok(()),
+            Err(error) if error.raw_os_error() == Some(EINTR) => {}
+            Err(error) => return Err(transport("sending to the kernel", &error)),
+        }
+    }
 }
 
 impl std::fmt::Debug for Connection {
@@ -183,7 +271,20 @@ impl std::fmt::Debug for Connection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Dump {
     Whole,
+    /// Others made changes meanwhile.
     Interrupted,
+    /// Replies are missing.
+    Lost,
+}
+
+fn interrupted() -> Failure {
+    Failure::local(format!(
+        "other changes interrupted the dump {ATTEMPTS} times"
+    ))
+}
+
+fn count(requests: usize) -> u32 {
+    u32::try_from(requests).unwrap_or(u32::MAX)
 }
 
 fn transport(what: &str, error: &io::Error) -> Failure {
@@ -214,7 +315,7 @@ fn scan(
         if number != sequence {
             continue;
         }
-        if flags & NLM_F_DUMP_INTR != 0 {
+        if flags & NLM_F_DUMP_INTR != 0 && *dump == Dump::Whole {
             *dump = Dump::Interrupted;
         }
         match kind {

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use rtnetlink::packet_core::{NlaBuffer, NlasIterator};
 
 /// The attributes in `bytes`: type without its flag bits, and value. Ends at the first malformed one.
-pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub(in crate::host) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     NlasIterator::new(bytes).map_while(|attribute| {
         let buffer: NlaBuffer<&[u8]> = attribute.ok()?;
         let kind = buffer.kind();
@@ -20,34 +20,38 @@ pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
 }
 
 /// The value of the attribute `kind`.
-pub(super) fn attribute(bytes: &[u8], kind: u16) -> Option<&[u8]> {
+pub(in crate::host) fn attribute(bytes: &[u8], kind: u16) -> Option<&[u8]> {
     attributes(bytes).find_map(|(found, value)| (found == kind).then_some(value))
 }
 
-pub(super) fn u8_of(value: &[u8]) -> Option<u8> {
+pub(in crate::host) fn u8_of(value: &[u8]) -> Option<u8> {
     value.first().copied()
 }
 
-pub(super) fn u16_of(value: &[u8]) -> Option<u16> {
+pub(in crate::host) fn u16_of(value: &[u8]) -> Option<u16> {
     Some(u16::from_ne_bytes(value.get(..2)?.try_into().ok()?))
 }
 
-pub(super) fn u32_of(value: &[u8]) -> Option<u32> {
+pub(in crate::host) fn u32_of(value: &[u8]) -> Option<u32> {
     Some(u32::from_ne_bytes(value.get(..4)?.try_into().ok()?))
 }
 
-pub(super) fn i32_of(value: &[u8]) -> Option<i32> {
+pub(in crate::host) fn u64_of(value: &[u8]) -> Option<u64> {
+    Some(u64::from_ne_bytes(value.get(..8)?.try_into().ok()?))
+}
+
+pub(in crate::host) fn i32_of(value: &[u8]) -> Option<i32> {
     u32_of(value).map(u32::cast_signed)
 }
 
 /// A string that may or may not end with a NUL.
-pub(super) fn string_of(value: &[u8]) -> String {
+pub(in crate::host) fn string_of(value: &[u8]) -> String {
     let text = value.split(|byte| *byte == 0).next().unwrap_or_default();
     String::from_utf8_lossy(text).into_owned()
 }
 
 /// An address of 4 or 16 bytes.
-pub(super) fn ip_of(value: &[u8]) -> Option<IpAddr> {
+pub(in crate::host) fn ip_of(value: &[u8]) -> Option<IpAddr> {
     if let Ok(octets) = <[u8; 4]>::try_from(value) {
         Some(IpAddr::V4(Ipv4Addr::from(octets)))
     } else {
@@ -57,16 +61,16 @@ pub(super) fn ip_of(value: &[u8]) -> Option<IpAddr> {
 }
 
 /// Field at `offset` of a fixed header.
-pub(super) fn u8_at(bytes: &[u8], offset: usize) -> Option<u8> {
+pub(in crate::host) fn u8_at(bytes: &[u8], offset: usize) -> Option<u8> {
     bytes.get(offset).copied()
 }
 
 /// Field at `offset` of a fixed header.
-pub(super) fn u16_at(bytes: &[u8], offset: usize) -> Option<u16> {
+pub(in crate::host) fn u16_at(bytes: &[u8], offset: usize) -> Option<u16> {
     u16_of(bytes.get(offset..)?)
 }
 
 /// Field at `offset` of a fixed header.
-pub(super) fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
+pub(in crate::host) fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
     u32_of(bytes.get(offset..)?)
 }

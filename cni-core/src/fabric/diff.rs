@@ -1,0 +1,101 @@
+//! What has to be done, in the order in which it has to be done.
+
+use std::hash::RandomState;
+use std::sync::Arc;
+
+use super::index::{Index, NOBODY, Whose};
+use super::items::Item;
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Step {
+    pub(super) act: Act,
+    pub(super) item: Item,
+    /// Whose the item is, when that is known.
+    pub(super) whose: Option<Whose>,
+    pub(super) why: Why,
+}
+
+/// What is done with the item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Act {
+    Add,
+    Replace,
+    Prepend,
+    Del,
+}
+
+/// Why a step has to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Why {
+    /// It is not there.
+    Missing,
+    /// This is in its place.
+    Differs(Box<Item>),
+    /// Another program's route stands before it.
+    Behind,
+    /// There are two of it.
+    Twice,
+    /// Nobody wants it.
+    Surplus,
+}
+
+/// All that has to be done: first what is made and replaced, then what goes.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Steps {
+    pub(super) makes: Vec<Step>,
+    pub(super) removals: Vec<Step>,
+}
+
+/// What has to be done for `after` to be there where `before` is.
+pub(super) fn delta(
+    hasher: RandomState,
+    protocol: u8,
+    before: Vec<(Item, Whose)>,
+    after: Vec<(Item, Whose)>,
+) -> Steps {
+    let mut index = Index::new(hasher, protocol);
+    for (item, whose) in &after {
+        index.want(item, *whose);
+    }
+    index.seal();
+    for (item, whose) in before {
+        index.see(item, Some(whose));
+    }
+    let mut steps = Steps::default();
+    for (item, whose) in after {
+        index.steps(item, whose, &mut steps.makes);
+    }
+    in_order(&mut steps.makes);
+    steps.removals = index.removals();
+    steps
+}
+
+/// Brings what is made into the order in which it has to be made; within one stage it stays as it is.
+pub(super) fn in_order(makes: &mut [Step]) {
+    makes.sort_by_key(|step| step.item.stage());
+}
+
+impl Step {
+    /// The difference that the step removes, in words that name the peer.
+    pub(super) fn reason(&self, name: &dyn Fn(Whose) -> Option<Arc<str>>) -> String {
+        let what = self.item.what();
+        let whose = self.whose.filter(|whose| *whose != NOBODY);
+        let what = match whose.and_then(name) {
+            Some(name) => format!("{what} of node {name}"),
+            None => what,
+        };
+        match &self.why {
+            Why::Missing => format!("{what} is missing"),
+            Why::Differs(found) => format!(
+                "{what} is {}, should be {}",
+                found.whither(),
+                self.item.whither()
+            ),
+            Why::Behind => format!("{what} stands behind another program's"),
+            Why::Twice => format!("{what} is there twice"),
+            Why::Surplus if whose.is_some() => format!("{what} is not wanted any more"),
+            Why::Surplus => format!("{what} belongs to no node of the cluster"),
+        }
+    }
+}

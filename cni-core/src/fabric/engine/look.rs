@@ -1,0 +1,276 @@
+//! The kernel's state, streamed against what is wanted.
+
+use std::sync::Arc;
+
+use crate::cluster::Node;
+use crate::error::Result;
+use crate::host::firewall::{FirewallChange, TableState};
+use crate::host::forwarding::{Entry, Kind, Scope};
+use crate::host::netlink::NetlinkChange;
+
+use super::super::diff::{Act, Step};
+use super::super::index::{Index, NOBODY, Whose};
+use super::super::items::{Item, Member};
+use super::super::report::{Difference, DifferenceStep};
+use super::super::{Base, Owner};
+use super::{Engine, Known, name_of, peer_of};
+
+/// What is wanted, and how the kernel's state differs from it.
+#[derive(Debug)]
+pub(super) struct Look {
+    pub(super) index: Index,
+    /// What makes the sets that members are put in, where one is missing.
+    pub(super) sets: Vec<FirewallChange>,
+    /// What makes the rules, where they are not as they must be.
+    pub(super) rules: Vec<FirewallChange>,
+    /// The difference in words.
+    pub(super) difference: Option<String>,
+    /// What removes our table, where none is wanted.
+    pub(super) leftover: Option<FirewallChange>,
+    /// Devices of other configurations.
+    devices: Vec<String>,
+}
+
+impl Engine {
+    /// Declares everything and reads everything.
+    pub(super) async fn look(&self, known: &mut Known, peers: &[&Arc<Node>]) -> Result<Look> {
+        let mut index = Index::new(self.hasher.clone(), self.owner.protocol);
+        for item in &known.base.items {
+            index.want(item, NOBODY);
+        }
+        for (peer, whose) in peers.iter().zip(NOBODY + 1..) {
+            match self.items(known, peer) {
+                Ok(items) => items.iter().for_each(|item| index.want(item, whose)),
+                Err(why) => {
+                    let told = (peer.name.clone(), why);
+                    known.unreachable.insert(peer.uid.clone(), told);
+                }
+            }
+        }
+        index.seal();
+        self.see_entries(known, &mut index).await?;
+        let mut look = Look {
+            index,
+            sets: Vec::new(),
+            rules: Vec::new(),
+            difference: None,
+            leftover: None,
+            devices: known.stale_devices().cloned().collect(),
+        };
+        self.see_table(&known.base, &mut look).await?;
+        self.note_clashes(known, peers, &look.index);
+        Ok(look)
+    }
+
+    async fn see_entries(&self, known: &Known, index: &mut Index) -> Result<()> {
+        let device = known.base.device.as_deref();
+        let ours = Some(self.owner.protocol);
+        let of_device = device.map(|device| (None, Some(device)));
+        let kinds = [
+            (Kind::Fdb, of_device),
+            (Kind::Neighbour, of_device),
+            (Kind::NextHop, known.facts.next_hops.then_some((ours, None))),
+            // Everybody's: one of another program may stand in the way of ours.
+            (Kind::Route, Some((None, None))),
+            (Kind::Rule, Some((ours, None))),
+        ];
+        for (kind, scope) in kinds {
+            let Some((protocol, link)) = scope else {
+                continue;
+            };
+            let scope = Scope {
+                kind,
+                protocol,
+                link,
+            };
+            let mut see = |entry| index.see(Item::Entry(entry), None);
+            self.host.forwarding.read(&scope, &mut see).await?;
+        }
+        Ok(())
+    }
+
+    async fn see_table(&self, base: &Base, look: &mut Look) -> Result<()> {
+        let firewall = self.host.firewall.as_ref();
+        let state = firewall.table(&self.owner.table).await?;
+        let Some(spec) = &base.table else {
+            look.leftover = state.map(|_| FirewallChange::TableDel(self.owner.table.clone()));
+            return Ok(());
+        };
+        let converge = spec.converge();
+        let is_set = |change: &FirewallChange| {
+            matches!(
+                change,
+                FirewallChange::TableAdd(_) | FirewallChange::SetAdd { .. }
+            )
+        };
+        let (sets, rules): (Vec<_>, Vec<_>) = converge.into_iter().partition(is_set);
+        let Some(state) = state else {
+            look.difference = Some(format!("nftables table {} is missing", spec.table));
+            (look.sets, look.rules) = (sets, rules);
+            return Ok(());
+        };
+        if spec.sets.iter().any(|set| !has_set(&state, &set.name)) {
+            look.sets = sets;
+        }
+        look.difference = spec.matches(&state).err();
+        if look.difference.is_some() {
+            look.rules = rules;
+        }
+        for chain in &state.chains {
+            if spec.chains.iter().any(|wanted| wanted.name == chain.name) {
+                continue;
+            }
+            let (table, chain) = (spec.table.clone(), chain.name.clone());
+            let words = format!("chain {chain} of table {table} should not be there");
+            look.difference.get_or_insert(words);
+            look.rules.push(FirewallChange::ChainFlush {
+                table: table.clone(),
+                chain: chain.clone(),
+            });
+            look.rules.push(FirewallChange::ChainDel { table, chain });
+        }
+        for set in &state.sets {
+            let name: Arc<str> = set.name.as_str().into();
+            let mut see = |element| {
+                if let Some(member) = Member::of_element(&name, &element) {
+                    look.index.see(Item::Member(member), None);
+                }
+            };
+            firewall
+                .each_element(&spec.table, &set.name, &mut see)
+                .await?;
+        }
+        Ok(())
+    }
+
+    fn note_clashes(&self, known: &mut Known, peers: &[&Arc<Node>], index: &Index) {
+        for clash in index.clashes() {
+            let item = Item::Entry(clash.foreign.clone());
+            known.delicate.insert(index.key_of(&item));
+            known
+                .clashes
+                .push(clash_words(&item, name_of(peers, clash.whose)));
+        }
+        for contested in index.contested() {
+            known.delicate.insert(contested.key);
+            let loser = peer_of(peers, contested.lacks).filter(|_| contested.differ);
+            let Some(loser) = loser else {
+                continue;
+            };
+            let items = self.items(known, loser).unwrap_or_default();
+            let item = items
+                .iter()
+                .find(|item| index.key_of(item) == contested.key);
+            let what = item.map(Item::what).unwrap_or_default();
+            let winner = name_of(peers, contested.has);
+            let winner = winner.unwrap_or_else(|| "this node".into());
+            known.clashes.push(format!(
+                "{what} is needed for nodes {winner} and {}: {winner} has it",
+                loser.name
+            ));
+        }
+        known.clashes.sort();
+        known.clashes.dedup();
+    }
+}
+
+impl Look {
+    /// What would be done, in words and commands.
+    pub(super) fn describe(
+        &mut self,
+        owner: &Owner,
+        makes: &[Step],
+        names: &dyn Fn(Whose) -> Option<Arc<str>>,
+        difference: &mut Difference,
+    ) {
+        let told = |command: String, reason: &str| DifferenceStep {
+            command,
+            reason: reason.to_owned(),
+            surplus: false,
+        };
+        let words = self.difference.clone().unwrap_or_default();
+        let (members, entries): (Vec<&Step>, Vec<&Step>) = makes
+            .iter()
+            .partition(|step| matches!(step.item, Item::Member(_)));
+        let steps = &mut difference.steps;
+        let table = |changes: &[FirewallChange]| -> Vec<DifferenceStep> {
+            let lines = changes
+                .iter()
+                .map(|change| told(change.to_string(), &words));
+            lines.collect()
+        };
+        steps.extend(table(&self.sets));
+        steps.extend(members.iter().map(|step| step.told(owner, names)));
+        steps.extend(table(&self.rules));
+        steps.extend(entries.iter().map(|step| step.told(owner, names)));
+        let removals = self.index.removals();
+        steps.extend(removals.iter().map(|step| step.told(owner, names)));
+        let surplus = |command, reason| DifferenceStep {
+            command,
+            reason,
+            surplus: true,
+        };
+        steps.extend(self.leftover.iter().map(|change| {
+            let reason = format!("nftables table {} is not wanted any more", owner.table);
+            surplus(change.to_string(), reason)
+        }));
+        steps.extend(self.devices.iter().map(|device| {
+            let change = NetlinkChange::LinkDel {
+                link: device.clone(),
+            };
+            let reason = format!("device {device} is not wanted any more");
+            surplus(change.to_string(), reason)
+        }));
+    }
+}
+
+impl Step {
+    fn told(&self, owner: &Owner, names: &dyn Fn(Whose) -> Option<Arc<str>>) -> DifferenceStep {
+        let command = match (self.change(), &self.item) {
+            (Some(change), _) => change.to_string(),
+            (None, Item::Member(member)) => {
+                let (table, set) = (owner.table.clone(), member.set.to_string());
+                let elements = vec![member.element()];
+                let change = match self.act {
+                    Act::Del => FirewallChange::ElementDel {
+                        table,
+                        set,
+                        elements,
+                    },
+                    _ => FirewallChange::ElementAdd {
+                        table,
+                        set,
+                        elements,
+                    },
+                };
+                change.to_string()
+            }
+            (None, Item::Entry(_)) => String::new(),
+        };
+        DifferenceStep {
+            command,
+            reason: self.reason(names),
+            surplus: self.act == Act::Del,
+        }
+    }
+}
+
+fn has_set(state: &TableState, name: &str) -> bool {
+    state.sets.iter().any(|set| set.name == name)
+}
+
+fn clash_words(foreign: &Item, whose: Option<Arc<str>>) -> String {
+    let what = foreign.what();
+    let of = whose
+        .map(|name| format!(" of node {name}"))
+        .unwrap_or_default();
+    match foreign {
+        Item::Entry(Entry::Route(route)) => format!(
+            "another program (protocol {}) has a {what}{of} with metric {}, {}: remove it or give it a higher metric",
+            route.protocol,
+            route.metric,
+            foreign.whither()
+        ),
+        _ => format!("another program has the {what}{of}: remove it"),
+    }
+}

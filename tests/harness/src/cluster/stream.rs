@@ -1,0 +1,145 @@
+//! A steady ping: what a user notices of a change.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use socket2::Socket;
+
+use crate::{Ping, Pod};
+
+/// How long the last probes' answers are waited for.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+/// Echo requests at a steady pace, from its start to [`Stream::finish`].
+#[derive(Debug)]
+pub struct Stream {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Tally>>,
+}
+
+/// What came of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tally {
+    /// Requests, those included that the kernel refused to send.
+    pub sent: usize,
+    /// Requests without an answer.
+    pub lost: usize,
+    /// The longest time without an answered request: between two, or before the first or after the last.
+    pub longest: Duration,
+}
+
+struct Probe {
+    request: Vec<u8>,
+    sent: Duration,
+    answered: bool,
+}
+
+impl Stream {
+    /// Pings `target` from a namespace, one request each `pace`.
+    ///
+    /// # Panics
+    /// When there is no raw socket to be had.
+    pub fn start(pod: &Pod, target: IpAddr, pace: Duration) -> Self {
+        let ping = Ping::to(&target.to_string());
+        let socket = pod.run(|| ping.open()).expect("a raw socket");
+        let stop = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&stop);
+        let thread = thread::spawn(move || probe(&ping, &socket, pace, &seen));
+        Self {
+            stop,
+            thread: Some(thread),
+        }
+    }
+
+    /// Stops sending, waits a moment for the last answers, and counts.
+    ///
+    /// # Panics
+    /// When the stream's thread has panicked.
+    pub fn finish(mut self) -> Tally {
+        self.stop.store(true, Ordering::Relaxed);
+        let thread = self.thread.take().expect("a stream ends once");
+        thread.join().expect("the stream's thread")
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn probe(ping: &Ping, socket: &Socket, pace: Duration, stop: &AtomicBool) -> Tally {
+    let start = Instant::now();
+    let mut probes: Vec<Probe> = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        let request = ping.request();
+        // A refusal (no route at this moment) is a loss too.
+        let _ = socket.send(&request);
+        probes.push(Probe {
+            request,
+            sent: start.elapsed(),
+            answered: false,
+        });
+        let next = pace * u32::try_from(probes.len()).expect("a short stream");
+        listen(ping, socket, &mut probes, start + next);
+    }
+    let end = Instant::now() + PATIENCE;
+    while Instant::now() < end && probes.iter().any(|probe| !probe.answered) {
+        listen(
+            ping,
+            socket,
+            &mut probes,
+            end.min(Instant::now() + Duration::from_millis(20)),
+        );
+    }
+    count(&probes, start.elapsed())
+}
+
+/// Takes answers until `until`.
+fn listen(ping: &Ping, socket: &Socket, probes: &mut [Probe], until: Instant) {
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        socket
+            .set_read_timeout(Some(left))
+            .expect("a receive timeout");
+        let packet = match Ping::receive(socket) {
+            Ok(packet) => packet,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            // An ICMP error about an earlier request is reported once, and its request counted as lost.
+            Err(_) => continue,
+        };
+        let waiting = probes.iter_mut().rev().filter(|probe| !probe.answered);
+        for probe in waiting {
+            if ping.answers(&packet, &probe.request) {
+                probe.answered = true;
+                break;
+            }
+        }
+    }
+}
+
+fn count(probes: &[Probe], end: Duration) -> Tally {
+    let answered = probes.iter().filter(|probe| probe.answered);
+    let mut last = Duration::ZERO;
+    let mut longest = Duration::ZERO;
+    let ends = probes.last().map_or(end, |probe| probe.sent);
+    for sent in answered.map(|probe| probe.sent).chain([ends]) {
+        longest = longest.max(sent.saturating_sub(last));
+        last = sent;
+    }
+    Tally {
+        sent: probes.len(),
+        lost: probes.iter().filter(|probe| !probe.answered).count(),
+        longest,
+    }
+}
