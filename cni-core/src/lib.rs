@@ -58,6 +58,7 @@
 //! | [`plan`] | declare, diff, apply, unwind |
 //! | [`cluster`] | who the other nodes are |
 //! | [`fabric`] | what connects this node with them |
+//! | [`node`] | what plugins that attach pods to such a node have in common |
 //! | [`host`] | the kernel: one small trait for each facility, with value types of our own |
 //! | [`ipam`] | addresses: `host-local` and `static` in process, any other plugin executed |
 //! | [`nat`] | masquerade in nftables |
@@ -78,6 +79,7 @@ pub mod ipam;
 pub mod log;
 pub mod manual;
 pub mod nat;
+pub mod node;
 pub mod plan;
 #[cfg(feature = "plugin")]
 pub mod plugin;

@@ -156,6 +156,9 @@ fn words(hop: &Hop) -> String {
     }
     if let Some(encap) = &hop.encap {
         text.push_str(&format!(" to {} with VNI {}", encap.remote, encap.id));
+        if let Some(source) = encap.source {
+            text.push_str(&format!(" from {source}"));
+        }
         if !encap.checksum {
             text.push_str(", without checksum");
         }

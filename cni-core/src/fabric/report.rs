@@ -68,6 +68,8 @@ pub struct Count {
 pub struct Difference {
     /// Device, addresses, kernel parameters.
     pub base: Plan,
+    /// The largest packet of a pod, in bytes.
+    pub mtu: u32,
     /// Everything else, in order.
     pub steps: Vec<DifferenceStep>,
     /// All peers that cannot be reached, by name, and why.

@@ -117,6 +117,11 @@ impl Engine {
         report
     }
 
+    /// What the node was given by the last pass; `None` where there was none, or it could not be connected at all.
+    pub fn base(&self) -> Option<&Base> {
+        self.known.as_ref().map(|known| &known.base)
+    }
+
     /// What a full pass would do. Changes nothing.
     ///
     /// # Errors
@@ -138,6 +143,7 @@ impl Engine {
         let names = |whose| name_of(&peers, whose);
         let mut difference = Difference {
             base,
+            mtu: known.base.mtu,
             unreachable: known.unreachable.into_values().collect(),
             clashes: known.clashes,
             ..Difference::default()

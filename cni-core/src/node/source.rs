@@ -1,0 +1,148 @@
+//! The cluster as its file has it, read once, and which of its nodes this one is.
+
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use super::ClusterSource;
+use crate::cluster::{ClusterFile, Identity, Node, PeerEvent, View};
+use crate::error::{Error, ErrorKind, Result};
+use crate::host::Host;
+
+/// A file that was changed less than this ago may change once more without another time stamp: the kernel's clock for
+/// them has ticks of up to ten milliseconds.
+const SETTLED: Duration = Duration::from_millis(100);
+
+/// Where the kernel has the host's name: no environment, no call of our own.
+const HOSTNAME: &str = "/proc/sys/kernel/hostname";
+
+/// What the file system says of a file: while it is the same, so is the file.
+///
+/// `None` where the file has changed so lately that this cannot be relied upon.
+///
+/// # Errors
+/// [`ErrorKind::Io`] when there is no such file.
+pub(super) fn stamp(path: &Path) -> Result<Option<String>> {
+    let metadata = fs::metadata(path).map_err(|error| unread(path, error))?;
+    let age = metadata
+        .modified()
+        .ok()
+        .and_then(|modified| SystemTime::now().duration_since(modified).ok());
+    if age.is_none_or(|age| age < SETTLED) {
+        return Ok(None);
+    }
+    Ok(Some(format!(
+        "{}.{}.{}.{}.{}.{}.{}",
+        metadata.dev(),
+        metadata.ino(),
+        metadata.size(),
+        metadata.mtime(),
+        metadata.mtime_nsec(),
+        metadata.ctime(),
+        metadata.ctime_nsec(),
+    )))
+}
+
+/// Reads the file, and finds this node in it.
+///
+/// # Errors
+/// [`ErrorKind::Io`] when the file cannot be read, [`ErrorKind::InvalidConfig`] when something is wrong in it, this node is
+/// not in it, or has no prefixes.
+pub(super) async fn view(host: &Host, source: &ClusterSource) -> Result<View> {
+    let path = source.file.as_path();
+    let text = fs::read(path).map_err(|error| unread(path, error))?;
+    let file = ClusterFile::parse(&text).map_err(|error| {
+        let message = format!("{}: {error}", path.display());
+        Error::new(ErrorKind::InvalidConfig, message)
+    })?;
+    let identity = identity(host, source.node.as_deref(), &file.nodes).await?;
+    let mut view = View::new(identity);
+    view.apply(PeerEvent::Reset(file.nodes));
+    view.apply(PeerEvent::InSync);
+    match view.me() {
+        None => Err(unknown(view.identity(), path)),
+        Some(me) if me.prefixes.is_empty() => Err(without_prefix(&view, me, path)),
+        Some(_) => Ok(view),
+    }
+}
+
+/// How this node is told from the others: by the name that the configuration has, else by the host's name where a node is
+/// called that, else by the host's addresses.
+///
+/// # Errors
+/// When addresses cannot be read.
+pub async fn identity(host: &Host, configured: Option<&str>, nodes: &[Node]) -> Result<Identity> {
+    let named = |name: &str| Identity {
+        name: Some(name.to_owned()),
+        addresses: Vec::new(),
+    };
+    if let Some(name) = configured {
+        return Ok(named(name));
+    }
+    let hostname = fs::read_to_string(HOSTNAME).unwrap_or_default();
+    let hostname = hostname.trim();
+    if nodes.iter().any(|node| &*node.name == hostname) {
+        return Ok(named(hostname));
+    }
+    let addresses = host.netlink.addresses(None).await?;
+    let addresses = addresses.iter().map(|address| address.address.ip());
+    Ok(Identity {
+        name: None,
+        addresses: addresses.filter(|address| !address.is_loopback()).collect(),
+    })
+}
+
+fn unread(path: &Path, error: io::Error) -> Error {
+    let message = format!("could not read the cluster's nodes from {}", path.display());
+    Error::new(ErrorKind::Io, message).with_source(error)
+}
+
+fn unknown(identity: &Identity, path: &Path) -> Error {
+    let path = path.display();
+    let message = match &identity.name {
+        Some(name) => format!(
+            "no node in {path} is named `{name}`: add this node, or correct \"cluster.node\""
+        ),
+        None => {
+            let some: Vec<String> = identity
+                .addresses
+                .iter()
+                .filter(|address| !is_link_local(**address))
+                .take(4)
+                .map(IpAddr::to_string)
+                .collect();
+            format!(
+                "no node in {path} has the host's name or one of its addresses ({}): add this node, or say which one it is in \
+                 \"cluster.node\"",
+                some.join(", ")
+            )
+        }
+    };
+    Error::new(ErrorKind::InvalidConfig, message)
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
+}
+
+fn without_prefix(view: &View, me: &Node, path: &Path) -> Error {
+    let lost = view
+        .conflicts()
+        .find(|conflict| conflict.loser_uid == me.uid);
+    let why = lost.map_or_else(
+        || "give it `podPrefixes`".to_owned(),
+        |conflict| conflict.to_string(),
+    );
+    let message = format!(
+        "node `{}` has no prefix for its pods in {}: {why}",
+        me.name,
+        path.display()
+    );
+    Error::new(ErrorKind::InvalidConfig, message)
+}
