@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use cni_core::cluster::{Identity, PeerEvent, PeerSource, View};
+use cni_core::cluster::{Identity, Node, NodeChange, PeerEvent, PeerSource, View};
 use cni_core::host::{KernelEvent, Monitor};
 use tokio::time::Instant;
 
@@ -54,7 +54,10 @@ pub struct Setup {
 #[async_trait]
 pub trait Locator: Send + fmt::Debug {
     /// By what this node is told from its peers: a name, or the addresses that the host has now.
-    async fn identity(&mut self) -> Identity;
+    ///
+    /// # Errors
+    /// The host cannot tell: it stays as it was.
+    async fn identity(&mut self, view: &View) -> cni_core::Result<Identity>;
 }
 
 /// Reads the configuration again.
@@ -180,6 +183,8 @@ impl Agent {
     fn peer(&mut self, event: PeerEvent) {
         let now = Instant::now();
         let changes = self.view.apply(event);
+        // Which node this is may depend on the names that there are.
+        self.lost |= changes.iter().any(is_named_otherwise);
         self.news.changes(&changes, now);
         self.pending.add(changes, now);
         if self.view.in_sync() {
@@ -213,11 +218,14 @@ impl Agent {
     }
 
     async fn locate(&mut self) {
-        let identity = self.setup.locator.identity().await;
-        if *self.view.identity() != identity {
-            self.view.set_identity(identity);
-            self.pace.want_full();
-            self.news_to_tell = true;
+        match self.setup.locator.identity(&self.view).await {
+            Err(error) => tracing::warn!("which node this is stays open: {}", error.chain()),
+            Ok(identity) if *self.view.identity() == identity => {}
+            Ok(identity) => {
+                self.view.set_identity(identity);
+                self.pace.want_full();
+                self.news_to_tell = true;
+            }
         }
     }
 
@@ -270,7 +278,7 @@ impl Agent {
     fn record(
         &mut self,
         outcome: &Outcome,
-        changes: &[cni_core::cluster::NodeChange],
+        changes: &[NodeChange],
         arrivals: &[Instant],
         end: Instant,
     ) {
@@ -340,6 +348,12 @@ impl Agent {
             }
         }
     }
+}
+
+/// A name has come or gone.
+fn is_named_otherwise(change: &NodeChange) -> bool {
+    let name = |node: &Option<Arc<Node>>| node.as_ref().map(|node| Arc::clone(&node.name));
+    name(&change.before) != name(&change.after)
 }
 
 async fn sleep_until(until: Option<Instant>) {

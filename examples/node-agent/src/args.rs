@@ -14,7 +14,6 @@ Keeps this node connected with the other nodes of its cluster.
   --node NAME        which node this is (default: `cluster.node` of the configuration, else the node that has one of
                      this host's addresses)
   --listen ADDRESS   where /healthz, /readyz and /metrics are served, or `none` (default 127.0.0.1:9473)
-  --state-dir DIR    what the plugins are told, and the lock of the one agent (default /run/cni-fabric)
   --subnet-env FILE  tell Flannel's CNI plugin, too; its default is /run/flannel/subnet.env
   --sweep SECONDS    compare everything this often, whatever happens (default 60)
   --log LEVEL[/FORMAT]
@@ -34,8 +33,6 @@ pub struct Args {
     pub node: Option<String>,
     /// Where to serve HTTP; `None`: nowhere.
     pub listen: Option<SocketAddr>,
-    /// Directory of the state file and the lock.
-    pub state_dir: PathBuf,
     /// Path of the file for Flannel's CNI plugin, where it is wanted.
     pub subnet_env: Option<PathBuf>,
     /// From one comparison of everything to the next.
@@ -78,7 +75,6 @@ impl Args {
                 "--config" => config = Some(value()?.into()),
                 "--node" => args.node = Some(value()?),
                 "--listen" => args.listen = listen(&value()?)?,
-                "--state-dir" => args.state_dir = value()?.into(),
                 "--subnet-env" => args.subnet_env = Some(value()?.into()),
                 "--sweep" => args.sweep = sweep(&value()?)?,
                 "--log" => args.log = Some(value()?),
@@ -97,7 +93,6 @@ impl Args {
             config: PathBuf::new(),
             node: None,
             listen: Some(SocketAddr::from(([127, 0, 0, 1], 9473))),
-            state_dir: PathBuf::from("/run/cni-fabric"),
             subnet_env: None,
             sweep: Duration::from_secs(60),
             log: None,
@@ -154,7 +149,6 @@ mod tests {
             PathBuf::from("/etc/cni/net.d/10-pods.conflist")
         );
         assert_eq!(args.listen.unwrap().to_string(), "127.0.0.1:9473");
-        assert_eq!(args.state_dir, PathBuf::from("/run/cni-fabric"));
         assert_eq!(args.sweep, Duration::from_secs(60));
         assert_eq!((args.node, args.subnet_env, args.log), (None, None, None));
         assert_eq!(args.task, Task::Run);
@@ -162,11 +156,10 @@ mod tests {
 
     #[test]
     fn every_option_is_taken() {
-        let line = "--config c --node n1 --listen [::1]:80 --state-dir s --subnet-env e --sweep 5 --log debug/json --once";
+        let line = "--config c --node n1 --listen [::1]:80 --subnet-env e --sweep 5 --log debug/json --once";
         let args = parse(line).unwrap().unwrap();
         assert_eq!(args.node.as_deref(), Some("n1"));
         assert_eq!(args.listen.unwrap().to_string(), "[::1]:80");
-        assert_eq!(args.state_dir, PathBuf::from("s"));
         assert_eq!(args.subnet_env, Some(PathBuf::from("e")));
         assert_eq!(args.sweep, Duration::from_secs(5));
         assert_eq!(args.log.as_deref(), Some("debug/json"));

@@ -18,11 +18,12 @@
 
 pub mod agent;
 pub mod args;
+pub mod connector;
+pub mod drops;
 pub mod files;
 pub mod histogram;
 pub mod http;
 mod limit;
-pub mod lock;
 mod luck;
 pub mod metrics;
 pub mod news;
@@ -32,6 +33,8 @@ mod pending;
 pub mod process;
 pub mod programmer;
 pub mod publish;
+pub mod run;
+pub mod setup;
 pub mod signals;
 pub mod site;
 pub mod status;

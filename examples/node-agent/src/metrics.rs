@@ -10,7 +10,7 @@ use crate::status::Status;
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// All metrics. `drops` are packets that the filter refused, by reason, where there is a filter.
-pub fn render(status: &Status, drops: &BTreeMap<String, u64>, usage: &Usage) -> String {
+pub fn render(status: &Status, drops: &BTreeMap<&'static str, u64>, usage: &Usage) -> String {
     let mut text = Text(String::new());
     let readiness = status.readiness();
     text.info(
@@ -77,24 +77,22 @@ pub fn render(status: &Status, drops: &BTreeMap<String, u64>, usage: &Usage) -> 
         &counts.changes,
     );
     text.counters(
-        "cni_agent_drift_found_total",
-        "What had been changed by others.",
-        "kind",
-        &counts.drift_found,
-    );
-    text.counters(
-        "cni_agent_drift_repaired_total",
-        "What of it was put right.",
-        "kind",
-        &counts.drift_repaired,
-    );
-    text.counters(
         "cni_agent_filter_drops_total",
         "Packets that the tunnel's filter refused.",
         "reason",
         drops,
     );
     for (name, help, value) in [
+        (
+            "drift_found",
+            "What had been changed by others.",
+            counts.drift_found,
+        ),
+        (
+            "drift_repaired",
+            "What of it was put right.",
+            counts.drift_repaired,
+        ),
         (
             "write_errors",
             "Changes that the kernel refused.",
@@ -187,7 +185,7 @@ impl Text {
         let _ = writeln!(self.0, "{name} {value}");
     }
 
-    fn counters(&mut self, name: &str, help: &str, label: &str, values: &BTreeMap<String, u64>) {
+    fn counters(&mut self, name: &str, help: &str, label: &str, values: &BTreeMap<&'static str, u64>) {
         self.head(name, help, "counter");
         for (value, count) in values {
             let _ = writeln!(self.0, "{name}{{{label}=\"{}\"}} {count}", escaped(value));
@@ -225,9 +223,9 @@ mod tests {
             in_sync: true,
             ..Status::default()
         };
-        status.counts.changes.insert("route".to_owned(), 12);
+        status.counts.changes.insert("route", 12);
         status.counts.lag.observe(Duration::from_millis(1));
-        let drops = BTreeMap::from([("no peer \"x\"".to_owned(), 3)]);
+        let drops = BTreeMap::from([("no peer \"x\"", 3)]);
         let usage = Usage {
             resident_kib: 5000,
             peak_kib: 6000,

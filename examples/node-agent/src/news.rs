@@ -88,7 +88,7 @@ impl News {
         self.source(status, now);
         for (name, why) in &status.unreachable {
             if self.unreachable.get(name) != Some(why) {
-                self.warn(now, || format!("node {name} cannot be reached: {why}"));
+                self.warn(now, || why.clone());
             }
         }
         let before = std::mem::take(&mut self.unreachable);
@@ -278,14 +278,14 @@ mod tests {
         };
         status
             .unreachable
-            .insert("n3".into(), "not in the same segment".to_owned());
+            .insert("n3".into(), "node n3 is in another segment".to_owned());
         news.status(&status, now);
         news.status(&status, now);
         assert_eq!(
             texts(&mut news, now),
             [
                 "! the source is away, and what is known stays in force: connection refused",
-                "! node n3 cannot be reached: not in the same segment",
+                "! node n3 is in another segment",
                 "! not connected: the source has not told of all nodes yet",
             ]
         );

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use cni_core::cluster::View;
+use cni_core::node::{State, StateDir};
+use cni_core::spec::NetworkName;
 use cni_core::{Error, ErrorKind, Result};
 use ipnetwork::IpNetwork;
-use serde_json::json;
 
 use crate::status::Status;
 use crate::{files, subnet_env};
@@ -13,10 +14,10 @@ use crate::{files, subnet_env};
 /// Writes the files.
 #[derive(Debug, Clone)]
 pub struct Publisher {
-    /// The network's name.
-    pub network: String,
-    /// Path of the state file.
-    pub state: PathBuf,
+    /// The network.
+    pub network: NetworkName,
+    /// Where our plugins look.
+    pub state: StateDir,
     /// Path of the file for Flannel's CNI plugin.
     pub subnet_env: Option<PathBuf>,
     /// The cluster's prefixes, where they are told.
@@ -31,14 +32,14 @@ impl Publisher {
     /// Until the source has told of all nodes, what an earlier run wrote stays: the node is connected as it was.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] when a file cannot be written.
+    /// [`ErrorKind::Io`] when a file cannot be written, [`ErrorKind::InvalidConfig`] when the directory of state is another
+    /// network's.
     pub fn publish(&self, view: &View, status: &Status) -> Result<()> {
         let known = status.in_sync || status.compared;
-        if !known && self.state.exists() {
+        if !known && self.state.read()?.is_some() {
             return Ok(());
         }
-        let written = files::replace(&self.state, &self.state_text(status));
-        written.map_err(|error| failed(&self.state, error))?;
+        self.state.write(&self.told(status))?;
         let (Some(path), Some(connection)) = (&self.subnet_env, &status.connection) else {
             return Ok(());
         };
@@ -51,32 +52,41 @@ impl Publisher {
     /// Removes the files.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] when a file cannot be removed.
+    /// [`ErrorKind::Io`] when a file cannot be removed, [`ErrorKind::InvalidConfig`] as above.
     pub fn withdraw(&self) -> Result<()> {
-        for path in self.subnet_env.iter().chain([&self.state]) {
+        self.state.remove()?;
+        if let Some(path) = &self.subnet_env {
             files::remove(path).map_err(|error| failed(path, error))?;
         }
         Ok(())
     }
 
-    fn state_text(&self, status: &Status) -> String {
+    fn told(&self, status: &Status) -> State {
         let readiness = status.readiness();
-        let prefixes: Vec<String> = status
-            .me
-            .iter()
-            .flat_map(|me| &me.prefixes)
-            .map(ToString::to_string)
-            .collect();
-        let state = json!({
-            "network": self.network,
-            "node": status.me.as_ref().map(|me| me.name.to_string()),
-            "prefixes": prefixes,
-            "mtu": status.connection.as_ref().map(|connection| connection.mtu),
-            "ready": readiness.is_ready(),
-            "reason": readiness.missing.first(),
-        });
-        format!("{state}\n")
+        let mut state = State::new(self.network.clone());
+        if let Some(me) = &status.me {
+            state.node = Some(me.name.to_string());
+            state.prefixes.clone_from(&me.prefixes);
+        }
+        if let Some(connection) = &status.connection {
+            state.mtu = Some(connection.mtu);
+            state.device.clone_from(&connection.device);
+            state.choices.clone_from(&connection.choices);
+        }
+        state.ready = readiness.is_ready();
+        state.reason = readiness.missing.first().cloned();
+        state.unreachable = status.unreachable.len();
+        let unreachable = status.unreachable.values();
+        state.unreachable_words = few(unreachable);
+        let conflicts: Vec<String> = status.conflicts.iter().map(ToString::to_string).collect();
+        let problems = status.errors.iter().chain(&status.clashes);
+        state.problems = few(problems.chain(&conflicts));
+        state
     }
+}
+
+fn few<'a>(words: impl Iterator<Item = &'a String>) -> Vec<String> {
+    words.take(State::WORDS_MAX).cloned().collect()
 }
 
 fn failed(path: &std::path::Path, error: std::io::Error) -> Error {

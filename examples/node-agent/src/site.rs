@@ -27,7 +27,7 @@ pub struct Site {
 #[async_trait]
 pub trait Drops: Send + Sync + fmt::Debug {
     /// Packets by reason; empty where there is no filter, or where the kernel does not tell.
-    async fn by_reason(&self) -> BTreeMap<String, u64>;
+    async fn by_reason(&self) -> BTreeMap<&'static str, u64>;
 }
 
 impl Pages for Site {

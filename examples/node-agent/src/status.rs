@@ -50,11 +50,11 @@ pub struct Status {
 #[derive(Debug, Default)]
 pub struct Counts {
     /// Changes made in the kernel, by kind.
-    pub changes: BTreeMap<String, u64>,
-    /// Drift found, by kind.
-    pub drift_found: BTreeMap<String, u64>,
-    /// Drift repaired, by kind.
-    pub drift_repaired: BTreeMap<String, u64>,
+    pub changes: BTreeMap<&'static str, u64>,
+    /// What was found to be otherwise than it had been left.
+    pub drift_found: u64,
+    /// How much of that was put right.
+    pub drift_repaired: u64,
     /// Changes that the kernel refused.
     pub write_errors: u64,
     /// Comparisons of everything.
@@ -94,8 +94,8 @@ impl Status {
     /// Takes over what came of a comparison of everything, or, given the changes, of an update.
     pub fn record(&mut self, outcome: &Outcome, changes: &[NodeChange]) {
         add(&mut self.counts.changes, &outcome.changes);
-        add(&mut self.counts.drift_found, &outcome.drift_found);
-        add(&mut self.counts.drift_repaired, &outcome.drift_repaired);
+        self.counts.drift_found += outcome.drift_found;
+        self.counts.drift_repaired += outcome.drift_repaired;
         self.counts.write_errors += outcome.errors.len() as u64;
         if outcome.full {
             self.counts.full_passes += 1;
@@ -154,9 +154,7 @@ impl Status {
                 .map(|why| format!("the source holds what cannot be used: {why}")),
         );
         flaws.extend(self.conflicts.iter().map(ToString::to_string));
-        let unreachable = self.unreachable.iter();
-        flaws
-            .extend(unreachable.map(|(name, why)| format!("node {name} cannot be reached: {why}")));
+        flaws.extend(self.unreachable.values().cloned());
         flaws.extend(self.clashes.iter().cloned());
         readiness
     }
@@ -199,9 +197,9 @@ impl Readiness {
     }
 }
 
-fn add(sum: &mut BTreeMap<String, u64>, more: &BTreeMap<String, u64>) {
+fn add(sum: &mut BTreeMap<&'static str, u64>, more: &BTreeMap<&'static str, u64>) {
     for (kind, count) in more {
-        *sum.entry(kind.clone()).or_default() += count;
+        *sum.entry(kind).or_default() += count;
     }
 }
 
@@ -281,7 +279,7 @@ mod tests {
         status.rejected = Some("line 3, column 7: no prefix".to_owned());
         status
             .unreachable
-            .insert("n3".into(), "not in the same segment".to_owned());
+            .insert("n3".into(), "node n3 is in another segment".to_owned());
         status.conflicts.insert(Conflict {
             what: "10.244.2.0/24".to_owned(),
             against: "10.244.2.0/24".to_owned(),
@@ -297,7 +295,7 @@ mod tests {
             "ready\nthe source is away: connection refused\n\
              the source holds what cannot be used: line 3, column 7: no prefix\n\
              10.244.2.0/24 of node `n4` is not used: node `n2` has the better claim to it\n\
-             node n3 cannot be reached: not in the same segment\n"
+             node n3 is in another segment\n"
         );
         assert!(
             status

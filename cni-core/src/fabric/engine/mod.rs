@@ -204,7 +204,10 @@ impl Engine {
     }
 
     async fn pass(&mut self, view: &View, removal: Removal, drift: bool) -> Report {
-        let mut report = Report::default();
+        let mut report = Report {
+            full: true,
+            ..Report::default()
+        };
         self.known = None;
         let mut known = match self.prepare(view).await {
             Ok(known) => known,
