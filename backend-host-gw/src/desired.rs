@@ -2,7 +2,8 @@
 
 use cni_core::Result;
 use cni_core::cluster::Node;
-use cni_core::fabric::{Base, Census, Fabric, Facts, Item, NextHopIds, Owner};
+use cni_core::fabric::tables::{self, Purpose};
+use cni_core::fabric::{Base, Census, Fabric, Facts, NextHopIds, Owner, Reach};
 use cni_core::node::desired::{self, Routing, underlay_mtu};
 use cni_core::plan::Desired;
 
@@ -24,13 +25,21 @@ impl HostGwFabric {
     pub fn config(&self) -> &HostGwConfig {
         &self.config
     }
+
+    /// There is no tunnel that would want a filter.
+    fn purpose(&self) -> Purpose {
+        Purpose {
+            masquerade: self.config.node.masquerade,
+            filter: None,
+        }
+    }
 }
 
 impl Fabric for HostGwFabric {
     fn owner(&self) -> Owner {
         let network = self.config.node.network.clone();
         Owner {
-            table: desired::table(&network),
+            table: tables::table(&network),
             network,
             protocol: self.config.node.protocol,
             // What a VXLAN network under the same name would have left.
@@ -53,10 +62,12 @@ impl Fabric for HostGwFabric {
         });
         let mut parameters = Desired::new();
         desired::forwarding(&mut parameters, me, facts);
+        let mut items = desired::unused_addresses(me, facts, node.protocol);
+        self.purpose().own(me, &mut items);
         Ok(Base {
             desired: parameters,
-            table: None,
-            items: desired::unused_addresses(me, facts, node.protocol),
+            table: self.purpose().spec(&node.network, &me.prefixes, census),
+            items,
             device: None,
             mtu,
             choices,
@@ -70,19 +81,19 @@ impl Fabric for HostGwFabric {
         facts: &Facts,
         ids: &dyn NextHopIds,
         peer: &Node,
-    ) -> Result<Vec<Item>, String> {
+    ) -> Reach {
         let routing = Routing {
             protocol: self.config.node.protocol,
             objects: self.config.node.next_hop_objects && facts.next_hops,
         };
-        let (items, missing) = routing.direct(me, facts, ids, peer);
-        match missing.is_empty() {
-            true => Ok(items),
-            false => Err(format!(
-                "{}; a network of type vxlan reaches it",
-                missing.join("; ")
-            )),
+        let mut reach = routing.direct(me, facts, ids, peer);
+        if !reach.missing.is_empty() {
+            let hint = "a network of type vxlan reaches it";
+            reach.missing.push(hint.to_owned());
         }
+        // Also of a peer that is not reached: its pods are not the world outside.
+        self.purpose().peer(peer, &mut reach.items);
+        reach
     }
 }
 

@@ -60,11 +60,17 @@ fn facts() -> Facts {
 fn printed(fabric: &HostGwFabric, peer: &Node) -> String {
     let base = fabric.base(&me(), &Census::default(), &facts()).unwrap();
     let plan = diff(&base.desired, &Observed::default()).unwrap();
-    let items = fabric.peer(&me(), &base, &facts(), &Ids, peer).unwrap();
-    let items = base.items.iter().chain(&items).map(|item| match item {
-        Item::Entry(entry) => Change::Add(Entry::clone(entry)).to_string(),
-        other => format!("{other:?}"),
-    });
+    let reach = fabric.peer(&me(), &base, &facts(), &Ids, peer);
+    assert_eq!(reach.missing, Vec::<String>::new());
+    let items = base
+        .items
+        .iter()
+        .chain(&reach.items)
+        .map(|item| match item {
+            Item::Entry(entry) => Change::Add(Entry::clone(entry)).to_string(),
+            Item::Member(member) => format!("{} {member}", member.set),
+            other => format!("{other:?}"),
+        });
     let items: Vec<String> = items.collect();
     format!("{}\n{plan}\n{}", base.choices.join("; "), items.join("\n"))
 }
@@ -103,13 +109,36 @@ fn a_peer_behind_a_router_is_named_with_what_to_do() {
         .base(&me(), &Census::default(), &facts())
         .unwrap();
     let peer = node(3, &["10.244.3.0/24"], &["198.51.100.3"]);
-    let reason = fabric("")
-        .peer(&me(), &base, &facts(), &Ids, &peer)
-        .unwrap_err();
+    let reach = fabric("").peer(&me(), &base, &facts(), &Ids, &peer);
     assert_eq!(
-        reason,
+        reach.missing.join("; "),
         "198.51.100.3 of node n3 is not in a segment of this node (eth0: 192.0.2.0/24), and a direct route needs that; a \
          network of type vxlan reaches it"
+    );
+    let is_member = |item: &Item| matches!(item, Item::Member(_));
+    assert!(
+        reach.items.iter().all(is_member),
+        "its pods are not the world outside"
+    );
+}
+
+#[test]
+fn of_a_peer_with_one_family_in_the_underlay_that_family_works() {
+    let base = fabric("")
+        .base(&me(), &Census::default(), &facts())
+        .unwrap();
+    let peer = node(2, &["10.244.2.0/24", "fd00:244:2::/64"], &["192.0.2.2"]);
+    let reach = fabric("").peer(&me(), &base, &facts(), &Ids, &peer);
+    let has_route = |to: &str| {
+        reach.items.iter().any(|item| {
+            matches!(item, Item::Entry(Entry::Route(route)) if route.destination.to_string() == to)
+        })
+    };
+    assert!(has_route("10.244.2.0/24") && !has_route("fd00:244:2::/64"));
+    assert!(
+        reach.missing[0].contains("no IPv6 address in the underlay"),
+        "{:?}",
+        reach.missing
     );
 }
 

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use cni_core::cluster::{Capability, Node};
-use cni_core::fabric::{self, Base, Census, Fabric, Facts, Item, NextHopIds, Owner};
+use cni_core::fabric::tables::{self, Inner, Purpose, Tunnel};
+use cni_core::fabric::{self, Base, Census, Fabric, Facts, Item, NextHopIds, Owner, Reach};
 use cni_core::host::forwarding::{Encap, Entry, FdbEntry, Hop, Neighbour};
 use cni_core::host::netlink::{self, Address, NewLinkKind, Vxlan};
 use cni_core::ipnetwork::IpNetwork;
@@ -35,6 +36,22 @@ impl VxlanFabric {
     /// The configuration.
     pub fn config(&self) -> &VxlanConfig {
         &self.config
+    }
+
+    /// What the table is for, with this device.
+    fn purpose(&self, vxlan: &Vxlan) -> Purpose {
+        let tunnel = Tunnel {
+            port: vxlan.port,
+            vni: self.config.vni,
+            inner: match vxlan.external {
+                true => Inner::Ip,
+                false => Inner::Ethernet,
+            },
+        };
+        Purpose {
+            masquerade: self.config.node.masquerade,
+            filter: self.config.filter.then_some(tunnel),
+        }
     }
 
     fn routing(&self, facts: &Facts) -> Routing {
@@ -293,7 +310,7 @@ impl Fabric for VxlanFabric {
         let mut devices = vec![self.config.device.clone(), default_device(self.config.vni)];
         devices.dedup();
         Owner {
-            table: desired::table(&network),
+            table: tables::table(&network),
             network,
             protocol: self.config.node.protocol,
             devices,
@@ -314,9 +331,11 @@ impl Fabric for VxlanFabric {
         let protocol = self.config.node.protocol;
         let mut items = desired::unused_addresses(me, facts, protocol);
         items.extend(desired::rules(me, facts, protocol));
+        let (purpose, network) = (self.purpose(&vxlan), &self.config.node.network);
+        purpose.own(me, &mut items);
         Ok(Base {
             desired: self.desired(me, facts, vxlan, mtu),
-            table: None,
+            table: purpose.spec(network, &me.prefixes, census),
             items,
             device: Some(self.device.clone()),
             mtu,
@@ -331,20 +350,42 @@ impl Fabric for VxlanFabric {
         facts: &Facts,
         ids: &dyn NextHopIds,
         peer: &Node,
-    ) -> Result<Vec<Item>, String> {
+    ) -> Reach {
         let Some(vxlan) = chosen(base) else {
-            return Err("this node has no tunnel".to_owned());
+            return Reach {
+                missing: vec!["this node has no tunnel".to_owned()],
+                ..Reach::default()
+            };
         };
-        let mut items = Vec::new();
+        let mut reach = Reach::default();
+        // Also of a peer that is not reached, or not by the tunnel: its pods are not the world outside, and while two nodes disagree
+        // for a moment on whether they are in one segment, one of them tunnels.
+        self.purpose(vxlan).peer(peer, &mut reach.items);
         if self.config.direct_routing {
             let routing = self.routing(facts);
-            let (direct, missing) = routing.direct(me, facts, ids, peer);
+            let direct = routing.direct(me, facts, ids, peer);
             let near = |address: &IpAddr| desired::segment(facts, *address).is_some();
-            if missing.is_empty() && peer.underlay.iter().any(near) {
-                items.extend(direct);
-                return Ok(items);
+            if direct.missing.is_empty() && peer.underlay.iter().any(near) {
+                reach.items.extend(direct.items);
+                return reach;
             }
         }
+        let tunnelled = self.tunnelled(me, facts, ids, (peer, vxlan), &mut reach.items);
+        reach.missing.extend(tunnelled.err());
+        reach
+    }
+}
+
+impl VxlanFabric {
+    /// What leads to a peer by the tunnel.
+    fn tunnelled(
+        &self,
+        me: &Node,
+        facts: &Facts,
+        ids: &dyn NextHopIds,
+        (peer, vxlan): (&Node, &Vxlan),
+        items: &mut Vec<Item>,
+    ) -> Result<(), String> {
         let wanted = match vxlan.external {
             true => Capability::Flow,
             false => Capability::Classic,
@@ -363,10 +404,9 @@ impl Fabric for VxlanFabric {
             ));
         }
         match vxlan.local {
-            None => self.flow(me, facts, ids, peer, &mut items)?,
-            Some(local) => self.classic(me, facts, ids, (peer, local.is_ipv6()), &mut items)?,
+            None => self.flow(me, facts, ids, peer, items),
+            Some(local) => self.classic(me, facts, ids, (peer, local.is_ipv6()), items),
         }
-        Ok(items)
     }
 }
 

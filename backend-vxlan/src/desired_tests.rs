@@ -93,7 +93,11 @@ fn base_of(fabric: &VxlanFabric, nodes: &[&Node], facts: &Facts) -> Base {
 /// What the first node needs for the second one.
 fn peer_of(fabric: &VxlanFabric, nodes: &[&Node], facts: &Facts) -> Result<Vec<Item>, String> {
     let base = base_of(fabric, nodes, facts);
-    fabric.peer(nodes[0], &base, facts, &Ids, nodes[1])
+    let reach = fabric.peer(nodes[0], &base, facts, &Ids, nodes[1]);
+    match reach.missing.is_empty() {
+        true => Ok(reach.items),
+        false => Err(reach.missing.join("; ")),
+    }
 }
 
 fn print(items: &[Item]) -> String {
@@ -101,6 +105,7 @@ fn print(items: &[Item]) -> String {
     for item in items {
         let _ = match item {
             Item::Entry(entry) => writeln!(text, "{}", Change::Add(entry.clone())),
+            Item::Member(member) => writeln!(text, "{} {member}", member.set),
             other => writeln!(text, "{other:?}"),
         };
     }
@@ -111,7 +116,7 @@ fn print(items: &[Item]) -> String {
 fn printed(fabric: &VxlanFabric, nodes: &[&Node], facts: &Facts) -> String {
     let base = base_of(fabric, nodes, facts);
     let plan = diff(&base.desired, &Observed::default()).unwrap();
-    let peer = fabric.peer(nodes[0], &base, facts, &Ids, nodes[1]).unwrap();
+    let peer = peer_of(fabric, nodes, facts).unwrap();
     format!(
         "{}\n{plan}\n{}\n{}",
         base.choices.join("; "),

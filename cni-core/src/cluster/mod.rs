@@ -5,7 +5,7 @@
 //! prefix belongs to.
 
 mod block;
-mod file;
+pub mod file;
 mod index;
 mod node;
 mod source;

@@ -69,7 +69,7 @@ impl Tally {
 
     /// Takes a node out that was counted in.
     pub(super) fn remove(&mut self, node: &Node) {
-        self.each(node, |map, key| less(map, key));
+        self.each(node, less);
         for capability in capabilities(node) {
             less(&mut self.capabilities, capability);
         }

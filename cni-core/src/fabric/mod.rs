@@ -50,10 +50,6 @@ pub trait Fabric: Send + Sync + fmt::Debug {
     fn base(&self, me: &Node, census: &Census, facts: &Facts) -> Result<Base>;
 
     /// What one peer needs, given the base that was made of the same facts.
-    ///
-    /// # Errors
-    /// Why it cannot be reached, in words that name the value: it is not in the same segment, has no address of the
-    /// underlay's family.
     fn peer(
         &self,
         me: &Node,
@@ -61,7 +57,17 @@ pub trait Fabric: Send + Sync + fmt::Debug {
         facts: &Facts,
         ids: &dyn NextHopIds,
         peer: &Node,
-    ) -> std::result::Result<Vec<Item>, String>;
+    ) -> Reach;
+}
+
+/// What leads to a peer.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Reach {
+    /// What has to exist.
+    pub items: Vec<Item>,
+    /// Why some of the peer's addresses, or all of them, cannot be reached, in words that name the value: it is not in the same
+    /// segment, has no address of the underlay's family. Empty where everything can.
+    pub missing: Vec<String>,
 }
 
 /// How objects are known to be ours.

@@ -6,13 +6,10 @@ use ipnetwork::IpNetwork;
 
 use crate::cluster::Node;
 use crate::error::{Error, ErrorKind};
-use crate::fabric::{Census, Facts, Item, NextHopIds, Uplink};
-use crate::host::firewall::{Family, Table};
+use crate::fabric::{Census, Facts, Item, NextHopIds, Reach, Uplink};
 use crate::host::forwarding::{Entry, Hop, NextHop, PolicyRule, Route, Via};
 use crate::host::netlink;
 use crate::plan::{Desired, Object, Place};
-use crate::spec::NetworkName;
-use crate::spec::names::{base32, hash128};
 
 /// Metric of the route that keeps unused addresses of an own prefix from leaving by the default route: the inner
 /// attachment's own routes are better.
@@ -79,15 +76,7 @@ impl Routing {
 
     /// Routes to a peer in the same segment: through its underlay address, for each family of its pods. With next-hop
     /// objects IPv4 pods are also reached through an IPv6 address.
-    ///
-    /// What cannot be reached so is in the second list, in words.
-    pub fn direct(
-        self,
-        me: &Node,
-        facts: &Facts,
-        ids: &dyn NextHopIds,
-        peer: &Node,
-    ) -> (Vec<Item>, Vec<String>) {
+    pub fn direct(self, me: &Node, facts: &Facts, ids: &dyn NextHopIds, peer: &Node) -> Reach {
         let (mut items, mut missing) = (Vec::new(), Vec::new());
         let (mut by4, mut by6) = (Vec::new(), Vec::new());
         let (hop4, hop6) = (hop(me, facts, peer, false), hop(me, facts, peer, true));
@@ -109,7 +98,7 @@ impl Routing {
             self.through(ids.id(peer, true), hop, &by6, &mut items);
         }
         missing.dedup();
-        (items, missing)
+        Reach { items, missing }
     }
 }
 
@@ -268,16 +257,6 @@ pub fn rules(me: &Node, facts: &Facts, protocol: u8) -> Vec<Item> {
             }))
         })
         .collect()
-}
-
-/// The network's nftables table.
-pub fn table(network: &NetworkName) -> Table {
-    let mut name = "cni_fabric_".to_owned();
-    base32(hash128(&[network.as_str()]) as u64, 8, &mut name);
-    Table {
-        family: Family::Inet,
-        name,
-    }
 }
 
 /// `IPv4` or `IPv6`.

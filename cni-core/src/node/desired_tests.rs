@@ -88,7 +88,7 @@ fn direct(
     facts: &Facts,
     peer: &Node,
 ) -> (Vec<(String, u32, String)>, Vec<String>) {
-    let (items, missing) = routing.direct(&me(), facts, &Ids, peer);
+    let Reach { items, missing } = routing.direct(&me(), facts, &Ids, peer);
     (routes(&items), missing)
 }
 

@@ -165,7 +165,7 @@ impl<'a> Updater<'a> {
                 links: self.links(&view, device).await?,
             });
         }
-        for trouble in state.trouble() {
+        if let Some(trouble) = state.trouble() {
             tracing::warn!("{trouble}");
         }
         self.dir.write(&state)?;

@@ -1,28 +1,27 @@
-//! A node in a box: what the plugins do, shown on the real kernel, with nothing left afterwards.
+//! A node, or a cluster, in a box: what the plugins do, shown on the real kernel, with nothing left afterwards.
 //!
 //! Everything happens in network and mount namespaces of this process's own, and, for an ordinary user, in a user
 //! namespace; the host's network is not touched.
 
+use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 
 mod args;
-mod node;
-mod picture;
+mod attached;
+mod cluster;
+mod one;
 mod plugins;
-mod pods;
-mod reach;
 mod svg;
+mod table;
 
-use args::Args;
-use node::Node;
-use pods::Pods;
+use args::{Args, Scene};
 
 /// What can go wrong is told to a person, in a sentence.
 type Result<T> = std::result::Result<T, String>;
 
 fn main() -> ExitCode {
     let outcome = match Args::parse(std::env::args().skip(1)) {
-        Ok(Some(args)) => run(&args),
+        Ok(Some(args)) => sentence(|| run(&args)),
         Ok(None) => {
             println!("{}", args::HELP);
             Ok(())
@@ -40,40 +39,27 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<()> {
     // What needs the host's file system comes first: inside, /run and /var/lib are empty and paths may be covered.
-    let binaries = plugins::directory()?;
+    let binaries = match &args.scene {
+        Scene::Node(_) => plugins::directory(&one::PACKAGES, &one::PROGRAMS)?,
+        Scene::Cluster(args) => plugins::directory(&cluster::PACKAGES, &cluster::programs(args))?,
+    };
     let drawing = args.svg.as_ref().map(svg::File::create).transpose()?;
     cni_testkit::enter(&[&binaries]).map_err(|error| error.to_string())?;
-
-    heading("A throwaway node");
-    let node = Node::build()?;
-    println!("{}", node.describe());
-    let before = cni_testkit::Snapshot::take();
-
-    let mut pods = Pods::new(binaries, args.pods)?;
-    heading("What an attachment is: the plan of the first ADD (CNI_DRY_RUN=1)");
-    println!("{}", pods.plan()?.trim_end());
-    pods.untouched(&before)?;
-
-    heading("Attaching");
-    pods.attach()?;
-    heading("Checking");
-    pods.check()?;
-
-    heading("Who reaches whom");
-    let reach = reach::measure(&node, &pods)?;
-    println!("{reach}");
-
-    heading("What was built");
-    println!("{}", picture::draw(&node, &pods));
-    if let Some(file) = drawing {
-        file.write(&svg::draw(&node, &pods, &reach))?;
+    match &args.scene {
+        Scene::Node(pods) => one::run(*pods, binaries, drawing),
+        Scene::Cluster(args) => cluster::run(args, &binaries, drawing),
     }
+}
 
-    heading("Detaching");
-    pods.detach()?;
-    pods.nothing_left(&before)?;
-    println!("\nNothing is left.");
-    Ok(())
+/// The test kit, which builds the world around the nodes, panics where the kernel refuses; here that is an error as any
+/// other, and what runs beside is ended on the way.
+fn sentence(run: impl FnOnce() -> Result<()>) -> Result<()> {
+    panic::set_hook(Box::new(|_| {}));
+    panic::catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(text.unwrap_or("it went wrong without a word").to_owned())
+    })
 }
 
 fn heading(text: &str) {

@@ -1,4 +1,4 @@
-//! Where the plugin binaries are.
+//! Where the programs are.
 
 use std::env;
 use std::path::PathBuf;
@@ -6,12 +6,9 @@ use std::process::Command;
 
 use crate::Result;
 
-/// What the demo runs, and the package that it comes from.
-const PLUGINS: [&str; 3] = ["bridge", "host-local", "loopback"];
-
-/// The directory that this program is in, with the plugins beside it. Run by cargo, it has cargo build them first, so that
+/// The directory that this program is in, with the others beside it. Run by cargo, it has cargo build them first, so that
 /// they are what the source says.
-pub(crate) fn directory() -> Result<PathBuf> {
+pub(crate) fn directory(packages: &[&str], programs: &[&str]) -> Result<PathBuf> {
     let program =
         env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
     let directory = program
@@ -31,22 +28,24 @@ pub(crate) fn directory() -> Result<PathBuf> {
             profile.to_owned()
         };
         let mut build = Command::new(cargo);
-        build
-            .args(["build", "--quiet", "--package", "cni-plugins", "--profile"])
-            .arg(profile);
+        build.args(["build", "--quiet", "--bins"]);
+        for package in packages {
+            build.args(["--package", package]);
+        }
+        build.arg("--profile").arg(profile);
         build.arg("--target-dir").arg(target);
         build.current_dir(env!("CARGO_MANIFEST_DIR"));
         let status = build
             .status()
             .map_err(|error| format!("cannot run cargo: {error}"))?;
         if !status.success() {
-            return Err("cargo could not build the plugins; its messages are above".to_owned());
+            return Err("cargo could not build the programs; its messages are above".to_owned());
         }
     }
-    for plugin in PLUGINS {
-        if !directory.join(plugin).is_file() {
+    for program in programs {
+        if !directory.join(program).is_file() {
             return Err(format!(
-                "there is no plugin {plugin} in {}: build them (`cargo build --release`), or use `cargo run`",
+                "there is no program {program} in {}: build it (`cargo build --release`), or use `cargo run`",
                 directory.display()
             ));
         }

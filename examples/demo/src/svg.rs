@@ -1,19 +1,24 @@
-//! What was built, as a drawing.
+//! Drawings as SVG: a page that grows by boxes, lines and text.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::io::Write as _;
 use std::path::PathBuf;
 
 use crate::Result;
-use crate::node::{Node, UPLINK};
-use crate::pods::{BRIDGE, Pods, milliseconds};
-use crate::reach::Reach;
 
 /// A file that was opened while the host's file system was still in view.
 pub(crate) struct File {
     path: PathBuf,
     file: std::fs::File,
 }
+
+/// A drawing. Lengths are in pixels, positions in pixels from the upper left corner.
+pub(crate) struct Page {
+    text: String,
+}
+
+/// Space around things, in pixels.
+pub(crate) const GAP: usize = 24;
 
 impl File {
     pub(crate) fn create(path: &PathBuf) -> Result<Self> {
@@ -25,155 +30,75 @@ impl File {
         })
     }
 
-    pub(crate) fn write(mut self, text: &str) -> Result<()> {
+    pub(crate) fn write(mut self, page: Page) -> Result<()> {
         self.file
-            .write_all(text.as_bytes())
+            .write_all(page.finish().as_bytes())
             .map_err(|error| format!("cannot write {}: {error}", self.path.display()))?;
         println!("drawn in {}", self.path.display());
         Ok(())
     }
 }
 
-const PER_ROW: usize = 4;
-const POD_WIDTH: usize = 200;
-const POD_HEIGHT: usize = 96;
-const GAP: usize = 24;
+impl Page {
+    pub(crate) fn new(width: usize, height: usize) -> Self {
+        Self {
+            text: format!(
+                "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" \
+                 height=\"{height}\" font-family=\"sans-serif\" font-size=\"13\">\n\
+                 <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n"
+            ),
+        }
+    }
 
-pub(crate) fn draw(node: &Node, pods: &Pods, reach: &Reach) -> String {
-    let columns = pods.pods.len().clamp(2, PER_ROW);
-    let rows = pods.pods.len().div_ceil(PER_ROW);
-    let width = columns * (POD_WIDTH + GAP) + 3 * GAP;
-    let bridge_y = 296;
-    let pods_y = bridge_y + 88;
-    let table_y = pods_y + rows * (POD_HEIGHT + GAP) + 40;
-    let height = table_y + reach.ways.len() * 20 + 30;
-
-    let mut svg = String::new();
-    let _ = writeln!(
-        svg,
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" \
-         font-family=\"sans-serif\" font-size=\"13\">\n<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>"
-    );
-    let middle = width / 2;
-    let outside: Vec<String> = node
-        .outside_addresses
-        .iter()
-        .map(ToString::to_string)
-        .collect();
-    let inside: Vec<String> = node.addresses.iter().map(ToString::to_string).collect();
-    let gateways = pods
-        .pods
-        .first()
-        .map(|pod| pod.gateways.clone())
-        .unwrap_or_default();
-
-    boxed(
-        &mut svg,
-        (GAP, 132),
-        (width - 2 * GAP, table_y - 132 - 30),
-        "#f4f6f8",
-        "node",
-        &[],
-    );
-    line(&mut svg, (middle, 92), (middle, 168));
-    boxed(
-        &mut svg,
-        (middle - 130, 16),
-        (260, 76),
-        "#fdebd0",
-        "outside host",
-        &outside,
-    );
-    boxed(
-        &mut svg,
-        (middle - 130, 168),
-        (260, 76),
-        "#d6eaf8",
-        UPLINK,
-        &inside,
-    );
-    line(&mut svg, (middle, 244), (middle, bridge_y));
-    label(
-        &mut svg,
-        (middle + 8, 274),
-        "routed, masqueraded on the way out",
-    );
-    let bridge_width = width - 4 * GAP;
-    boxed(
-        &mut svg,
-        (2 * GAP, bridge_y),
-        (bridge_width, 52),
-        "#d5f5e3",
-        BRIDGE,
-        &[gateways.join("   ")],
-    );
-
-    for (position, pod) in pods.pods.iter().enumerate() {
-        let x = 2 * GAP + (position % PER_ROW) * (POD_WIDTH + GAP);
-        let y = pods_y + (position / PER_ROW) * (POD_HEIGHT + GAP);
-        line(
-            &mut svg,
-            (x + POD_WIDTH / 2, bridge_y + 52),
-            (x + POD_WIDTH / 2, y),
+    /// A box with a title and lines of text.
+    pub(crate) fn boxed<T: Display>(
+        &mut self,
+        (x, y): (usize, usize),
+        (width, height): (usize, usize),
+        fill: &str,
+        title: &str,
+        lines: &[T],
+    ) {
+        let _ = writeln!(
+            self.text,
+            "<rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" rx=\"8\" fill=\"{fill}\" stroke=\"#566573\"/>\n\
+             <text x=\"{}\" y=\"{}\" font-weight=\"bold\">{title}</text>",
+            x + 12,
+            y + 22
         );
-        let mut lines: Vec<String> = pod.addresses.iter().map(ToString::to_string).collect();
-        lines.push(format!("port {}", pod.port));
-        boxed(
-            &mut svg,
-            (x, y),
-            (POD_WIDTH, POD_HEIGHT),
-            "#e8daef",
-            &pod.name,
-            &lines,
+        for (position, text) in lines.iter().enumerate() {
+            self.label((x + 12, y + 42 + position * 18), text);
+        }
+    }
+
+    pub(crate) fn label(&mut self, (x, y): (usize, usize), text: impl Display) {
+        let _ = writeln!(
+            self.text,
+            "<text x=\"{x}\" y=\"{y}\" fill=\"#212f3d\">{text}</text>"
         );
     }
-    for (position, way) in reach.ways.iter().enumerate() {
-        let seen = way
-            .seen_as
-            .as_ref()
-            .map(|seen| format!(", seen as {seen}"))
-            .unwrap_or_default();
-        let text = format!(
-            "{}: {} median round trip{seen}",
-            way.name,
-            milliseconds(way.median())
+
+    pub(crate) fn line(&mut self, (x1, y1): (usize, usize), (x2, y2): (usize, usize)) {
+        let _ = writeln!(
+            self.text,
+            "<line x1=\"{x1}\" y1=\"{y1}\" x2=\"{x2}\" y2=\"{y2}\" stroke=\"#566573\" stroke-width=\"2\"/>"
         );
-        label(&mut svg, (2 * GAP, table_y + position * 20), &text);
     }
-    svg.push_str("</svg>\n");
-    svg
-}
 
-fn boxed(
-    svg: &mut String,
-    (x, y): (usize, usize),
-    (width, height): (usize, usize),
-    fill: &str,
-    title: &str,
-    lines: &[String],
-) {
-    let _ = writeln!(
-        svg,
-        "<rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" rx=\"8\" fill=\"{fill}\" stroke=\"#566573\"/>\n\
-         <text x=\"{}\" y=\"{}\" font-weight=\"bold\">{title}</text>",
-        x + 12,
-        y + 22
-    );
-    for (position, text) in lines.iter().enumerate() {
-        label(svg, (x + 12, y + 42 + position * 18), text);
+    /// A packet's way: dashes in colour over everything else, with an arrow at its end.
+    pub(crate) fn way(&mut self, points: &[(usize, usize)], colour: &str) {
+        let points: Vec<String> = points.iter().map(|(x, y)| format!("{x},{y}")).collect();
+        let _ = writeln!(
+            self.text,
+            "<marker id=\"arrow\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" markerWidth=\"5\" markerHeight=\"5\" \
+             orient=\"auto\"><path d=\"M0 0L8 4L0 8z\" fill=\"{colour}\"/></marker>\n\
+             <polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"4\" stroke-dasharray=\"10 5\" \
+             stroke-linejoin=\"round\" marker-end=\"url(#arrow)\"/>",
+            points.join(" ")
+        );
     }
-}
 
-fn label(svg: &mut String, (x, y): (usize, usize), text: &str) {
-    let _ = writeln!(
-        svg,
-        "<text x=\"{x}\" y=\"{y}\" fill=\"#212f3d\">{text}</text>"
-    );
-}
-
-fn line(svg: &mut String, (x1, y1): (usize, usize), (x2, y2): (usize, usize)) {
-    let _ = writeln!(
-        svg,
-        "<line x1=\"{x1}\" y1=\"{y1}\" x2=\"{x2}\" y2=\"{y2}\" stroke=\"#566573\" stroke-width=\"2\"/>"
-    );
+    fn finish(self) -> String {
+        self.text + "</svg>\n"
+    }
 }

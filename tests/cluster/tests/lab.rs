@@ -15,6 +15,8 @@ use cni_testkit::{
 };
 use serde_json::json;
 
+use crate::world;
+
 pub(crate) const TESTS: &[Test] = &tests![
     a_cluster_made_by_hand_connects_all_pods_in_both_families,
     a_cluster_made_by_hand_works_on_an_underlay_of_one_family,
@@ -63,7 +65,7 @@ fn connect(cluster: &Cluster) -> Vec<Attached> {
 }
 
 /// What Flannel's own CNI plugin delegates to.
-fn bridge(node: &Node) -> Chain {
+pub(crate) fn bridge(node: &Node) -> Chain {
     let ranges = node.pod_prefixes().iter();
     let ranges: Vec<_> = ranges.map(|prefix| json!([{ "subnet": prefix }])).collect();
     let plugin = json!({
@@ -175,7 +177,7 @@ fn a_forged_packet_comes_out_of_a_tunnel_that_lets_everybody_in() {
     let node = cluster.node(0);
     for (family, prefix) in node.pod_prefixes().iter().enumerate() {
         let (source, target) = (pods[1].addresses[family], pods[0].addresses[family]);
-        let device = mac(&flannel_mac(node, prefix));
+        let device = world::mac(&flannel_mac(node, prefix));
         let tunnel = (node.address_like(target), 8472).into();
         let capture = Capture::start(&pods[0].pod, "eth0");
         let wrong = Forged::classic(2, device, source, target).text("of another network");
@@ -190,11 +192,6 @@ fn a_forged_packet_comes_out_of_a_tunnel_that_lets_everybody_in() {
         assert_eq!(seen.source(), Some(source));
         assert_eq!(seen.destination(), Some(target));
     }
-}
-
-fn mac(text: &str) -> [u8; 6] {
-    let mut parts = text.split(':').map(|part| u8::from_str_radix(part, 16));
-    [(); 6].map(|()| parts.next().expect("six parts").expect("a number"))
 }
 
 fn a_program_on_a_node_ends_with_the_test() {
@@ -218,7 +215,7 @@ fn a_program_on_a_node_ends_with_the_test() {
     assert!(!Path::new(&directory).exists());
 }
 
-fn which(program: &str) -> Option<String> {
+pub(crate) fn which(program: &str) -> Option<String> {
     ["/usr/sbin", "/sbin", "/usr/bin", "/bin"]
         .iter()
         .map(|directory| format!("{directory}/{program}"))

@@ -1,12 +1,30 @@
 //! The network between nodes on the real kernel. See `cni_testkit::cluster` for what a test here stands on.
 
+mod alone;
+mod closed;
+mod direct;
+mod flannel;
 mod lab;
+mod model;
+mod verbs;
+mod wire;
+mod world;
 
 use std::process::ExitCode;
 
 use cni_testkit::run_with_plugins;
 
 fn main() -> ExitCode {
-    let all = [lab::TESTS].concat();
+    let all = [
+        lab::TESTS,
+        alone::TESTS,
+        model::TESTS,
+        wire::TESTS,
+        closed::TESTS,
+        direct::TESTS,
+        flannel::TESTS,
+        verbs::TESTS,
+    ]
+    .concat();
     run_with_plugins(&all)
 }

@@ -38,7 +38,7 @@ mod snapshot;
 
 pub use binaries::{reference_plugin, workspace_plugin, workspace_plugin_dir};
 pub use capture::{Capture, Frame, NeighbourNews};
-pub use counters::counted;
+pub use counters::{counted, counters};
 pub use echo::{TcpEcho, UdpEcho};
 pub use namespaces::{Refused, enter};
 pub use ping::{Ping, ping};

@@ -2,6 +2,7 @@
 
 mod check;
 mod entry;
+mod load;
 mod reader;
 mod special;
 
@@ -12,6 +13,8 @@ use ipnetwork::IpNetwork;
 use super::Node;
 use crate::error::{Error, ErrorKind};
 use reader::{Fault, Reader};
+
+pub use load::{Fingerprint, fingerprint, load};
 
 /// What a cluster file says.
 ///

@@ -39,12 +39,8 @@ impl Engine {
             index.want(item, NOBODY);
         }
         for (peer, whose) in peers.iter().zip(NOBODY + 1..) {
-            match self.items(known, peer) {
-                Ok(items) => items.iter().for_each(|item| index.want(item, whose)),
-                Err(why) => {
-                    let told = (peer.name.clone(), why);
-                    known.unreachable.insert(peer.uid.clone(), told);
-                }
+            for item in self.reached(known, peer) {
+                index.want(&item, whose);
             }
         }
         index.seal();
@@ -157,7 +153,7 @@ impl Engine {
             let Some(loser) = loser else {
                 continue;
             };
-            let items = self.items(known, loser).unwrap_or_default();
+            let items = self.items(known, loser);
             let item = items
                 .iter()
                 .find(|item| index.key_of(item) == contested.key);

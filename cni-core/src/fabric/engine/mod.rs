@@ -23,7 +23,7 @@ use super::diff::{Act, Step, in_order};
 use super::ids::Ids;
 use super::index::{Index, NOBODY, Whose};
 use super::items::{Item, Stage};
-use super::{Base, Census, Difference, Fabric, Facts, Owner, Report, Thing, facts};
+use super::{Base, Census, Difference, Fabric, Facts, Owner, Reach, Report, Thing, facts};
 use look::Look;
 use write::Writer;
 
@@ -311,13 +311,27 @@ impl Engine {
                 index.steps(item, whose, steps);
             }
         } else if let Some(peer) = peer_of(peers, whose) {
-            for item in self.items(known, peer).unwrap_or_default() {
+            for item in self.items(known, peer) {
                 index.steps(item, whose, steps);
             }
         }
     }
 
-    fn items(&self, known: &Known, peer: &Node) -> std::result::Result<Vec<Item>, String> {
+    fn items(&self, known: &Known, peer: &Node) -> Vec<Item> {
+        self.reach(known, peer).items
+    }
+
+    /// What a peer needs. Whether it is reached is remembered.
+    fn reached(&self, known: &mut Known, peer: &Node) -> Vec<Item> {
+        let Reach { items, missing } = self.reach(known, peer);
+        if !missing.is_empty() {
+            let told = (peer.name.clone(), missing.join("; "));
+            known.unreachable.insert(peer.uid.clone(), told);
+        }
+        items
+    }
+
+    fn reach(&self, known: &Known, peer: &Node) -> Reach {
         let Known {
             me,
             base,

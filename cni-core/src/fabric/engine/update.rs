@@ -100,15 +100,8 @@ impl Engine {
     }
 
     fn items_of(&self, known: &mut Known, node: &Arc<Node>, whose: Whose) -> Vec<(Item, Whose)> {
-        match self.items(known, node) {
-            Ok(items) => items.into_iter().map(|item| (item, whose)).collect(),
-            Err(why) => {
-                known
-                    .unreachable
-                    .insert(node.uid.clone(), (node.name.clone(), why));
-                Vec::new()
-            }
-        }
+        let items = self.reached(known, node).into_iter();
+        items.map(|item| (item, whose)).collect()
     }
 
     fn is_delicate<'a>(

@@ -70,8 +70,7 @@ fn items(fabric: Tiny, node: &Node, ids: &Ids, whose: Whose) -> Vec<(Item, Whose
         ids,
         node,
     );
-    let items = items.unwrap_or_default();
-    items.into_iter().map(|item| (item, whose)).collect()
+    items.items.into_iter().map(|item| (item, whose)).collect()
 }
 
 fn all_items(fabric: Tiny, cluster: &Cluster, ids: &Ids) -> Vec<(Item, Whose)> {

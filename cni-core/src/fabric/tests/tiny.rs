@@ -8,7 +8,7 @@ use ipnetwork::IpNetwork;
 use crate::cluster::Node;
 use crate::error::Result;
 use crate::fabric::tables::{self, Inner, Purpose, Tunnel};
-use crate::fabric::{Base, Census, Fabric, Facts, Item, NextHopIds, Owner, vtep_mac};
+use crate::fabric::{Base, Census, Fabric, Facts, Item, NextHopIds, Owner, Reach, vtep_mac};
 use crate::host::forwarding::{
     Encap, Entry, FdbEntry, Hop, Neighbour, NextHop, PolicyRule, Route, Via,
 };
@@ -98,10 +98,13 @@ impl Fabric for Tiny {
         _facts: &Facts,
         ids: &dyn NextHopIds,
         peer: &Node,
-    ) -> std::result::Result<Vec<Item>, String> {
-        let underlay = peer
-            .underlay(false)
-            .ok_or("it has no IPv4 underlay address")?;
+    ) -> Reach {
+        let Some(underlay) = peer.underlay(false) else {
+            return Reach {
+                items: Vec::new(),
+                missing: vec!["it has no IPv4 underlay address".to_owned()],
+            };
+        };
         let link: Arc<str> = DEVICE.into();
         let mut items = Vec::new();
         PURPOSE.peer(peer, &mut items);
@@ -120,8 +123,8 @@ impl Fabric for Tiny {
                 encap: Some(Encap {
                     id: 1,
                     remote: underlay,
-                    checksum: false,
                     source: None,
+                    checksum: false,
                 }),
             };
             items.push(next_hop(ids.id(peer, true), hop));
@@ -153,7 +156,10 @@ impl Fabric for Tiny {
                 items.push(route(prefix, metric + u32::from(ipv6) * 128, via));
             }
         }
-        Ok(items)
+        Reach {
+            items,
+            missing: Vec::new(),
+        }
     }
 }
 

@@ -233,6 +233,7 @@ impl Namespace {
     /// Down: all routes go, and IPv6 addresses unless they are kept (`keep_addr_on_down`).
     pub(super) fn addresses_down(&mut self, link: &str) {
         self.flush_routes(link, |_| true);
+        self.drop_entries(link, false);
         self.drop_ipv6(link);
     }
 
@@ -255,6 +256,7 @@ impl Namespace {
     pub(super) fn forget_link(&mut self, link: &str) {
         self.addresses.retain(|held| held.address.link != link);
         self.flush_routes(link, |_| true);
+        self.drop_entries(link, true);
         self.forget_interface_sysctls(link);
     }
 

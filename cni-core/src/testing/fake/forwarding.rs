@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use crate::host::forwarding::{Change, Entry, Failed, Forwarding, Kind, Scope, Via};
+use crate::host::forwarding::{Change, Entry, Failed, Forwarding, Key, Kind, Scope, Via};
 use crate::host::netlink::NetlinkError;
 use crate::host::netlink::errno::{EEXIST, EINVAL, ENETDOWN, ENODEV, ENOENT, EOPNOTSUPP, ESRCH};
 
@@ -72,7 +72,10 @@ impl Namespace {
             (Change::Del(_), _) => {
                 self.named_link(entry)?;
                 return match self.entries.remove(&key) {
-                    Some(_) => Ok(()),
+                    Some(_) => {
+                        self.drop_lost_routes();
+                        Ok(())
+                    }
                     None if entry.kind() == Kind::Route => refuse(ESRCH),
                     None => refuse(ENOENT),
                 };
@@ -89,7 +92,7 @@ impl Namespace {
             }
             Entry::Route(route) => match &route.via {
                 Via::NextHop(id) => {
-                    let key = crate::host::forwarding::Key::NextHop(*id);
+                    let key = Key::NextHop(*id);
                     if !self.entries.contains_key(&key) {
                         return refuse_saying(EINVAL, "Nexthop id does not exist");
                     }
@@ -107,6 +110,43 @@ impl Namespace {
         }
         self.entries.insert(key, entry.clone());
         Ok(())
+    }
+
+    /// A link goes down: neighbours, next hops and routes by it go. Forwarding entries stay for as long as the link is there.
+    pub(super) fn drop_entries(&mut self, link: &str, gone: bool) {
+        self.entries.retain(|_, entry| {
+            let of = match entry {
+                Entry::NextHop(next_hop) => &next_hop.hop.link,
+                Entry::Neighbour(neighbour) => &neighbour.link,
+                Entry::Fdb(entry) if gone => &entry.link,
+                Entry::Route(route) => match &route.via {
+                    Via::Hop(hop) => &hop.link,
+                    _ => return true,
+                },
+                _ => return true,
+            };
+            &**of != link
+        });
+        self.drop_lost_routes();
+    }
+
+    /// A next hop takes the routes by it along.
+    fn drop_lost_routes(&mut self) {
+        let hops: Vec<u32> = self
+            .entries
+            .keys()
+            .filter_map(|key| match key {
+                Key::NextHop(id) => Some(*id),
+                _ => None,
+            })
+            .collect();
+        self.entries.retain(|_, entry| match entry {
+            Entry::Route(route) => match route.via {
+                Via::NextHop(id) => hops.binary_search(&id).is_ok(),
+                _ => true,
+            },
+            _ => true,
+        });
     }
 
     fn named_link(&self, entry: &Entry) -> Outcome {

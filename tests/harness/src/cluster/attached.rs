@@ -95,7 +95,15 @@ impl Matrix {
     /// # Panics
     /// When a pod's server cannot be started.
     pub fn of(pods: &[Attached]) -> Self {
-        let _servers: Vec<Vec<UdpEcho>> = pods.iter().map(Attached::serve).collect();
+        Self::of_all(&pods.iter().collect::<Vec<_>>())
+    }
+
+    /// As [`Matrix::of`], with pods that are kept apart.
+    ///
+    /// # Panics
+    /// As [`Matrix::of`].
+    pub fn of_all(pods: &[&Attached]) -> Self {
+        let _servers: Vec<Vec<UdpEcho>> = pods.iter().map(|pod| pod.serve()).collect();
         let mut ways = Vec::new();
         for (index, from) in pods.iter().enumerate() {
             let others = pods

@@ -244,6 +244,28 @@ pub fn await_condition(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// `ip address add ADDRESS/LENGTH dev INTERFACE nodad` in the calling thread's namespace.
+///
+/// # Errors
+/// What the kernel says.
+pub fn add_address(interface: &str, address: IpAddr, length: u8) -> io::Result<()> {
+    wire::add_address(interface, address, length)
+}
+
+/// All IP addresses in the calling thread's namespace.
+///
+/// # Panics
+/// When they cannot be read.
+pub fn addresses_here() -> Vec<IpAddr> {
+    let all = nix::ifaddrs::getifaddrs().expect("the list of interfaces");
+    all.filter_map(|entry| {
+        let address = entry.address?;
+        let v4 = address.as_sockaddr_in().map(|v4| v4.ip().into());
+        v4.or_else(|| address.as_sockaddr_in6().map(|v6| v6.ip().into()))
+    })
+    .collect()
+}
+
 /// Forwarding on, and no waiting for duplicate addresses, which would cost every link a second.
 fn prepare(host: &Pod) {
     host.run(|| {

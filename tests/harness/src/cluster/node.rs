@@ -225,6 +225,16 @@ impl Node {
             .run(|| wire::delete(interface))
             .expect("an interface of the node");
     }
+
+    /// `ip route flush protocol PROTOCOL`, of both families and all tables; how many routes there were.
+    ///
+    /// # Panics
+    /// When the kernel refuses.
+    pub fn flush_routes(&self, protocol: u8) -> usize {
+        self.network
+            .run(|| wire::flush_routes(protocol))
+            .expect("routes can be deleted")
+    }
 }
 
 /// A mount namespace like this process's, but with an empty `/run` and `/var/lib`; `/sys` shows the given network.

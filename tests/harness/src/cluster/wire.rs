@@ -8,7 +8,7 @@ use std::os::fd::AsRawFd;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::net::if_::if_nametoindex;
 
-use crate::netlink::request;
+use crate::netlink::{dump, request};
 
 // linux/netlink.h, linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h.
 const NLM_F_ACK: u16 = 0x4;
@@ -17,6 +17,8 @@ const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const RTM_NEWADDR: u16 = 20;
 const RTM_NEWROUTE: u16 = 24;
+const RTM_DELROUTE: u16 = 25;
+const RTM_GETROUTE: u16 = 26;
 const IFF_UP: u32 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
@@ -100,6 +102,24 @@ pub(super) fn add_default_route(gateway: IpAddr) -> io::Result<()> {
     let mut body = vec![family(gateway), 0, 0, 0, 254, 4, 0, 1, 0, 0, 0, 0];
     put(&mut body, RTA_GATEWAY, &octets(gateway));
     request(NETLINK_ROUTE, RTM_NEWROUTE, CREATE, &body).map(|_| ())
+}
+
+/// `ip route flush protocol PROTOCOL`, of both families and all tables; how many there were.
+pub(super) fn flush_routes(protocol: u8) -> io::Result<usize> {
+    // After the netlink header, struct rtmsg: the protocol is its sixth byte.
+    const PROTOCOL: usize = 16 + 5;
+    let routes = dump(NETLINK_ROUTE, RTM_GETROUTE, &[0; 12])?;
+    let ours = routes.iter().filter(|route| route[PROTOCOL] == protocol);
+    let mut count = 0;
+    for route in ours {
+        match request(NETLINK_ROUTE, RTM_DELROUTE, NLM_F_ACK, &route[16..]) {
+            Ok(_) => count += 1,
+            // ESRCH: somebody was quicker.
+            Err(error) if error.raw_os_error() == Some(3) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(count)
 }
 
 fn index_of(name: &str) -> io::Result<u32> {

@@ -7,16 +7,11 @@ use std::time::Duration;
 use cni_testkit::{Ping, UdpEcho};
 use ipnetwork::IpNetwork;
 
-use crate::node::Node;
-use crate::pods::{Attached, Pods};
-use crate::{Result, pods};
-
-/// A row of the table: a kind of way, both families.
-pub(crate) struct Way {
-    pub(crate) name: &'static str,
-    pub(crate) round_trips: Vec<Duration>,
-    pub(crate) seen_as: Option<String>,
-}
+use super::node::Node;
+use super::pods::Pods;
+use crate::Result;
+use crate::attached::Attached;
+use crate::table::{self, Way};
 
 pub(crate) struct Reach {
     pub(crate) ways: Vec<Way>,
@@ -80,7 +75,7 @@ fn pod_to_pod(pods: &Pods, family: usize) -> Result<Way> {
         ))
     })?;
     Ok(Way {
-        name,
+        name: name.to_owned(),
         round_trips,
         seen_as,
     })
@@ -100,7 +95,7 @@ fn pod_to_node(node: &Node, pods: &Pods, family: usize) -> Result<Way> {
         "pod to node, IPv6"
     };
     Ok(Way {
-        name,
+        name: name.to_owned(),
         round_trips,
         seen_as: None,
     })
@@ -123,7 +118,7 @@ fn node_to_pod(pods: &Pods, family: usize) -> Result<Way> {
         "node to pod, IPv6"
     };
     Ok(Way {
-        name,
+        name: name.to_owned(),
         round_trips,
         seen_as: None,
     })
@@ -154,7 +149,7 @@ fn pod_to_outside(node: &Node, pods: &Pods, family: usize) -> Result<Way> {
     })?;
     drop(server);
     Ok(Way {
-        name,
+        name: name.to_owned(),
         round_trips,
         seen_as,
     })
@@ -187,36 +182,8 @@ fn any(family: usize) -> String {
     }
 }
 
-impl Way {
-    pub(crate) fn median(&self) -> Duration {
-        let mut sorted = self.round_trips.clone();
-        sorted.sort_unstable();
-        sorted.get(sorted.len() / 2).copied().unwrap_or_default()
-    }
-}
-
 impl fmt::Display for Reach {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let heads = ["way", "packets", "first", "median", "slowest"];
-        let [way, packets, first, median, slowest] = heads;
-        writeln!(
-            f,
-            "{way:<22} {packets:>8} {first:>10} {median:>10} {slowest:>10}   seen as"
-        )?;
-        for way in &self.ways {
-            let first = way.round_trips.first().copied().unwrap_or_default();
-            let slowest = way.round_trips.iter().max().copied().unwrap_or_default();
-            writeln!(
-                f,
-                "{:<22} {:>8} {:>10} {:>10} {:>10}   {}",
-                way.name,
-                format!("{0}/{0}", way.round_trips.len()),
-                pods::milliseconds(first),
-                pods::milliseconds(way.median()),
-                pods::milliseconds(slowest),
-                way.seen_as.as_deref().unwrap_or("")
-            )?;
-        }
-        Ok(())
+        table::write(&self.ways, f)
     }
 }

@@ -12,6 +12,7 @@ use cni_testkit::Pod;
 use ipnetwork::IpNetwork;
 
 use crate::Result;
+use crate::attached::join;
 
 /// The node's side of the cable; addresses from the documentation ranges (RFC 5737, RFC 3849).
 pub(crate) const UPLINK: &str = "uplink";
@@ -125,12 +126,4 @@ fn parse(texts: [&str; 2]) -> Result<Vec<IpNetwork>> {
         .into_iter()
         .map(|text| text.parse().map_err(|error| format!("{text}: {error}")))
         .collect()
-}
-
-pub(crate) fn join(addresses: &[IpNetwork]) -> String {
-    addresses
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join("  ")
 }

@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
-use crate::node::{Node, UPLINK, join};
-use crate::pods::{BRIDGE, Pods};
+use super::node::{Node, UPLINK};
+use super::pods::{BRIDGE, Pods};
+use crate::attached::join;
 
 pub(crate) fn draw(node: &Node, pods: &Pods) -> String {
     let gateways = pods

@@ -2,13 +2,14 @@
 //! on and kept.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use cni_testkit::{Chain, Invocation, Pod, Snapshot};
-use ipnetwork::IpNetwork;
+use cni_testkit::{Chain, Invocation, Snapshot};
 use serde_json::{Value, json};
 
 use crate::Result;
+use crate::attached::{Attached, join};
+use crate::table::milliseconds;
 
 pub(crate) const BRIDGE: &str = "cni0";
 const NETWORK: &str = "demo";
@@ -17,18 +18,6 @@ pub(crate) struct Pods {
     binaries: PathBuf,
     chain: Chain,
     pub(crate) pods: Vec<Attached>,
-}
-
-pub(crate) struct Attached {
-    pub(crate) pod: Pod,
-    pub(crate) name: String,
-    /// The result of the ADD; null before.
-    pub(crate) result: Value,
-    pub(crate) addresses: Vec<IpNetwork>,
-    /// The bridge's addresses, as the pod was told.
-    pub(crate) gateways: Vec<String>,
-    /// The host's end of its pair.
-    pub(crate) port: String,
 }
 
 impl Pods {
@@ -73,12 +62,7 @@ impl Pods {
 
     pub(crate) fn attach(&mut self) -> Result<()> {
         for pod in &mut self.pods {
-            let loopback = Chain::new(
-                json!({ "cniVersion": "1.1.0", "name": "lo", "plugins": [{ "type": "loopback" }] }),
-                &[&self.binaries],
-            );
-            let up = loopback.add(&pod.pod, "lo");
-            up.map_err(|outcome| format!("loopback for {}: {outcome}", pod.name))?;
+            pod.raise_loopback(&self.binaries)?;
             let start = Instant::now();
             let result = self.chain.add(&pod.pod, "eth0");
             let took = start.elapsed();
@@ -87,7 +71,7 @@ impl Pods {
             println!(
                 "{:<8} {}   port {}   in {}",
                 pod.name,
-                crate::node::join(&pod.addresses),
+                join(&pod.addresses),
                 pod.port,
                 milliseconds(took)
             );
@@ -155,48 +139,6 @@ impl Pods {
     }
 }
 
-impl Attached {
-    fn new(name: &str) -> Self {
-        Self {
-            pod: Pod::new(name),
-            name: name.to_owned(),
-            result: Value::Null,
-            addresses: Vec::new(),
-            gateways: Vec::new(),
-            port: String::new(),
-        }
-    }
-
-    /// Takes addresses and port from the result.
-    fn learn(&mut self, result: Value) -> Result<()> {
-        let ips = result
-            .get("ips")
-            .and_then(Value::as_array)
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        for ip in ips {
-            let text = |key: &str| ip.get(key).and_then(Value::as_str).unwrap_or_default();
-            let address = text("address");
-            self.addresses.push(
-                address
-                    .parse()
-                    .map_err(|error| format!("{address}: {error}"))?,
-            );
-            self.gateways.push(text("gateway").to_owned());
-        }
-        let port = result.pointer("/interfaces/1/name").and_then(Value::as_str);
-        port.unwrap_or_default().clone_into(&mut self.port);
-        if self.addresses.len() != 2 {
-            return Err(format!(
-                "{} has no address of each family: {result}",
-                self.name
-            ));
-        }
-        self.result = result;
-        Ok(())
-    }
-}
-
 fn plugin() -> Value {
     json!({
         "type": "bridge",
@@ -215,8 +157,4 @@ fn set(config: &mut Value, key: &str, value: Value) {
     if let Some(object) = config.as_object_mut() {
         object.insert(key.to_owned(), value);
     }
-}
-
-pub(crate) fn milliseconds(time: Duration) -> String {
-    format!("{:.2} ms", time.as_secs_f64() * 1e3)
 }

@@ -1,0 +1,250 @@
+//! Chains and their rules.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnetwork::IpNetwork;
+
+use crate::host::firewall::{
+    Action, ChainKind, ChainSpec, Field, Hook, HookPoint, Match, Rule, Value,
+};
+
+use super::super::Census;
+use super::sets::{FAMILIES, Set, from_sets, lengths};
+use super::{Inner, Tunnel};
+
+/// `NF_IP_PRI_NAT_SRC`.
+const SRCNAT: i32 = 100;
+/// `NF_IP_PRI_MANGLE`: ahead of the host's own filters (0).
+const EARLY: i32 = -150;
+const UDP: u8 = 17;
+
+/// Bytes ahead of the inner packet, from the UDP header on: UDP and VXLAN.
+const TUNNEL: u16 = 16;
+/// Where the VNI is: behind the UDP header, flags and reserved bytes.
+const VNI: Field = Field::Payload {
+    offset_bits: 96,
+    bytes: 3,
+    prefix: 24,
+};
+
+pub(super) fn postrouting(own: &[IpNetwork], census: &Census) -> ChainSpec {
+    let mut rules = Vec::new();
+    for ipv6 in FAMILIES {
+        let own: Vec<IpNetwork> = own
+            .iter()
+            .filter(|own| own.is_ipv6() == ipv6)
+            .copied()
+            .collect();
+        if own.is_empty() {
+            continue;
+        }
+        rules.push(rule(
+            within(destination(ipv6), multicast(ipv6)),
+            Action::Return,
+        ));
+        // The node's own packets have these addresses, no pod has: a prefix's first address is nobody's.
+        for prefix in &own {
+            rules.push(rule(
+                is(source(ipv6), address(prefix.network())),
+                Action::Return,
+            ));
+        }
+        for length in lengths(census, ipv6) {
+            let masked = masked_destination(ipv6, *length);
+            let known = Match::InSet {
+                fields: vec![masked],
+                set: Set::Pods(ipv6, *length).name().to_string(),
+                negated: false,
+            };
+            rules.push(rule(known, Action::Return));
+        }
+        let node = Match::InSet {
+            fields: vec![destination(ipv6)],
+            set: Set::Nodes(ipv6).name().to_string(),
+            negated: false,
+        };
+        rules.push(rule(node, Action::Return));
+        let sources = own.iter().map(|prefix| within(source(ipv6), *prefix));
+        rules.extend(sources.map(|from| rule(from, Action::Masquerade)));
+    }
+    chain(
+        "postrouting",
+        ChainKind::Nat,
+        HookPoint::Postrouting,
+        SRCNAT,
+        rules,
+    )
+}
+
+pub(super) fn input(tunnel: &Tunnel, census: &Census) -> ChainSpec {
+    let drop = || Action::Drop { counter: true };
+    let not = |field, value| Match::Is {
+        field,
+        value,
+        negated: true,
+    };
+    let mut rules = vec![
+        rule(not(Field::Protocol, Value::Protocol(UDP)), Action::Return),
+        rule(
+            not(Field::DestinationPort, Value::Port(tunnel.port)),
+            Action::Return,
+        ),
+    ];
+    for ipv6 in FAMILIES {
+        let stranger = Match::InSet {
+            fields: vec![source(ipv6)],
+            set: Set::Peers(ipv6).name().to_string(),
+            negated: true,
+        };
+        rules.push(rule(stranger, drop()));
+    }
+    rules.push(rule(not(VNI, Value::Vni(tunnel.vni)), drop()));
+    rules.extend(from_sets(census).filter_map(|set| admitted(tunnel.inner, set)));
+    rules.push(Rule {
+        matches: Vec::new(),
+        action: drop(),
+    });
+    chain("input", ChainKind::Filter, HookPoint::Input, EARLY, rules)
+}
+
+/// What a peer sends for itself or for its pods.
+fn admitted(inside: Inner, set: Set) -> Option<Rule> {
+    let Set::From {
+        outer,
+        inner,
+        length,
+    } = set
+    else {
+        return None;
+    };
+    let from = Match::InSet {
+        fields: vec![source(outer), inside.source(inner, length)],
+        set: set.name().to_string(),
+        negated: false,
+    };
+    Some(Rule {
+        matches: vec![inside.carries(inner), from],
+        action: Action::Return,
+    })
+}
+
+impl Inner {
+    /// That an IP packet of this family is inside.
+    fn carries(self, ipv6: bool) -> Match {
+        match self {
+            // Behind both hardware addresses. `ETH_P_IP`, `ETH_P_IPV6`.
+            Self::Ethernet => {
+                let field = Field::Payload {
+                    offset_bits: (TUNNEL + 12) * 8,
+                    bytes: 2,
+                    prefix: 16,
+                };
+                is(field, Value::Port(if ipv6 { 0x86dd } else { 0x0800 }))
+            }
+            // The last byte of the header's first word (`VXLAN_GPE_NP_IPV4`, `_IPV6`).
+            Self::Ip => {
+                let field = Field::Payload {
+                    offset_bits: (8 + 3) * 8,
+                    bytes: 1,
+                    prefix: 8,
+                };
+                is(field, Value::Protocol(if ipv6 { 2 } else { 1 }))
+            }
+        }
+    }
+
+    /// The inner source address, masked to `length` bits.
+    fn source(self, ipv6: bool, length: u8) -> Field {
+        let header = match self {
+            Self::Ethernet => TUNNEL + 14,
+            Self::Ip => TUNNEL,
+        };
+        let (offset, bytes) = if ipv6 { (8, 16) } else { (12, 4) };
+        Field::Payload {
+            offset_bits: (header + offset) * 8,
+            bytes,
+            prefix: length,
+        }
+    }
+}
+
+fn chain(
+    name: &str,
+    kind: ChainKind,
+    point: HookPoint,
+    priority: i32,
+    rules: Vec<Rule>,
+) -> ChainSpec {
+    ChainSpec {
+        name: name.to_owned(),
+        hook: Some(Hook {
+            kind,
+            point,
+            priority,
+        }),
+        rules,
+    }
+}
+
+fn rule(condition: Match, action: Action) -> Rule {
+    Rule {
+        matches: vec![condition],
+        action,
+    }
+}
+
+fn within(field: Field, prefix: IpNetwork) -> Match {
+    Match::Prefix {
+        field,
+        prefix,
+        negated: false,
+    }
+}
+
+fn is(field: Field, value: Value) -> Match {
+    Match::Is {
+        field,
+        value,
+        negated: false,
+    }
+}
+
+fn source(ipv6: bool) -> Field {
+    if ipv6 {
+        Field::Ipv6Source
+    } else {
+        Field::Ipv4Source
+    }
+}
+
+fn destination(ipv6: bool) -> Field {
+    if ipv6 {
+        Field::Ipv6Destination
+    } else {
+        Field::Ipv4Destination
+    }
+}
+
+fn masked_destination(ipv6: bool, length: u8) -> Field {
+    if ipv6 {
+        Field::Ipv6DestinationNet(length)
+    } else {
+        Field::Ipv4DestinationNet(length)
+    }
+}
+
+fn address(address: IpAddr) -> Value {
+    match address {
+        IpAddr::V4(address) => Value::Ipv4(address),
+        IpAddr::V6(address) => Value::Ipv6(address),
+    }
+}
+
+/// RFC 5771, RFC 4291.
+fn multicast(ipv6: bool) -> IpNetwork {
+    let (address, length) = match ipv6 {
+        true => (Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0).into(), 8),
+        false => (Ipv4Addr::new(224, 0, 0, 0).into(), 4),
+    };
+    IpNetwork::new(address, length).unwrap_or(IpNetwork::from(address))
+}

@@ -1,0 +1,168 @@
+//! The network's nftables table: what is masqueraded, and what may come out of the tunnel.
+//!
+//! Its rules are constant in number, however many nodes there are. Prefixes are looked up in plain hash sets: the address is
+//! masked to each length in use, nearly always one. An interval set would be rebuilt by the kernel for each change
+//! (`nft_set_pipapo`), or searched in a tree.
+//!
+//! ```text
+//! table inet cni_fabric_k3x7q2ab {
+//!   set nodes4 { type ipv4_addr }                   # every node's own addresses
+//!   set pods4_24 { type ipv4_addr }                 # every node's pod prefixes of this length
+//!   set peers4 { type ipv4_addr }                   # who may speak to the tunnel
+//!   set from44_24 { type ipv4_addr . ipv4_addr }    # peer . pod prefix behind it
+//!   set from44_32 { type ipv4_addr . ipv4_addr }    # peer . address of its own
+//!   chain postrouting {
+//!     type nat hook postrouting priority 100;
+//!     ip daddr 224.0.0.0/4 return
+//!     ip saddr 10.244.1.0 return                    # the node itself
+//!     ip daddr & 255.255.255.0 @pods4_24 return
+//!     ip daddr @nodes4 return
+//!     ip saddr 10.244.1.0/24 masquerade
+//!   }
+//!   chain input {
+//!     type filter hook input priority -150;
+//!     meta l4proto != 17 return
+//!     th dport != 8472 return
+//!     ip saddr != @peers4 counter drop              # not a peer
+//!     @th,96,24 != 0x1 counter drop                 # another VNI
+//!     @th,224,16 0x800 ip saddr . @th,336,32 & 255.255.255.0 @from44_24 return
+//!     @th,224,16 0x800 ip saddr . @th,336,32 @from44_32 return
+//!     counter drop                                  # a source that is not the peer's
+//!   }
+//! }
+//! ```
+
+mod chains;
+mod sets;
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+
+use crate::cluster::Node;
+use crate::host::firewall::{Family, Table, TableSpec};
+use crate::spec::NetworkName;
+use crate::spec::names::{base32, hash128};
+
+use super::{Census, Item, Member};
+use chains::{input, postrouting};
+use sets::{Set, full_length, peer_sets, pod_sets};
+
+/// What a network's table is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Purpose {
+    /// What leaves the cluster's pods and nodes gets this node's address.
+    pub masquerade: bool,
+    /// Only peers may speak to this tunnel, and only for themselves and their pods.
+    pub filter: Option<Tunnel>,
+}
+
+/// A tunnel, as it is seen in a packet that arrives by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tunnel {
+    /// UDP port.
+    pub port: u16,
+    /// VXLAN network identifier.
+    pub vni: u32,
+    /// What is inside.
+    pub inner: Inner,
+}
+
+/// What is inside of a tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Inner {
+    /// Ethernet (VXLAN, RFC 7348).
+    Ethernet,
+    /// IP (VXLAN-GPE, draft-ietf-nvo3-vxlan-gpe).
+    Ip,
+}
+
+/// The network's table.
+pub fn table(network: &NetworkName) -> Table {
+    let mut name = String::from("cni_fabric_");
+    base32(hash128(&["fabric", network.as_str()]) as u64, 8, &mut name);
+    Table {
+        family: Family::Inet,
+        name,
+    }
+}
+
+impl Purpose {
+    /// The table on a node whose pods have the `own` prefixes; `None` where it is for nothing.
+    pub fn spec(
+        &self,
+        network: &NetworkName,
+        own: &[IpNetwork],
+        census: &Census,
+    ) -> Option<TableSpec> {
+        let mut spec = TableSpec {
+            table: table(network),
+            sets: Vec::new(),
+            chains: Vec::new(),
+        };
+        if self.masquerade {
+            spec.sets.extend(pod_sets(census));
+            spec.chains.push(postrouting(own, census));
+        }
+        if let Some(tunnel) = &self.filter {
+            spec.sets.extend(peer_sets(census));
+            spec.chains.push(input(tunnel, census));
+        }
+        (!spec.chains.is_empty()).then_some(spec)
+    }
+
+    /// The members that this node's own entry makes.
+    pub fn own(&self, me: &Node, items: &mut Vec<Item>) {
+        if self.masquerade {
+            pods(me, items);
+        }
+    }
+
+    /// The members that a peer makes.
+    pub fn peer(&self, peer: &Node, items: &mut Vec<Item>) {
+        if self.masquerade {
+            pods(peer, items);
+        }
+        if self.filter.is_none() {
+            return;
+        }
+        for outer in peer.underlay.iter().copied() {
+            items.push(member(Set::Peers(outer.is_ipv6()), outer, None));
+            for prefix in &peer.prefixes {
+                items.push(from(outer, prefix.network(), prefix.prefix()));
+            }
+            for address in peer.own_addresses() {
+                items.push(from(outer, address, full_length(address.is_ipv6())));
+            }
+        }
+    }
+}
+
+fn pods(node: &Node, items: &mut Vec<Item>) {
+    for prefix in &node.prefixes {
+        let set = Set::Pods(prefix.is_ipv6(), prefix.prefix());
+        items.push(member(set, prefix.network(), None));
+    }
+    for address in node.own_addresses() {
+        items.push(member(Set::Nodes(address.is_ipv6()), address, None));
+    }
+}
+
+fn from(outer: IpAddr, inner: IpAddr, length: u8) -> Item {
+    let set = Set::From {
+        outer: outer.is_ipv6(),
+        inner: inner.is_ipv6(),
+        length,
+    };
+    member(set, outer, Some(inner))
+}
+
+fn member(set: Set, first: IpAddr, second: Option<IpAddr>) -> Item {
+    Item::Member(Member {
+        set: set.name(),
+        first,
+        second,
+    })
+}

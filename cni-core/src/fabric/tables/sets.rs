@@ -1,0 +1,126 @@
+//! Sets: their names, types, and which a census asks for.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, OnceLock};
+
+use crate::host::firewall::{SetSpec, ValueType};
+
+use super::super::Census;
+
+/// The sets of the table. `bool` is whether it is IPv6.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Set {
+    Nodes(bool),
+    Pods(bool, u8),
+    Peers(bool),
+    From {
+        outer: bool,
+        inner: bool,
+        length: u8,
+    },
+}
+
+pub(super) const FAMILIES: [bool; 2] = [false, true];
+
+impl Set {
+    pub(super) fn spec(self) -> SetSpec {
+        let of = |ipv6| {
+            if ipv6 {
+                ValueType::Ipv6
+            } else {
+                ValueType::Ipv4
+            }
+        };
+        let key = match self {
+            Self::Nodes(ipv6) | Self::Pods(ipv6, _) | Self::Peers(ipv6) => vec![of(ipv6)],
+            Self::From { outer, inner, .. } => vec![of(outer), of(inner)],
+        };
+        SetSpec {
+            name: self.name().to_string(),
+            key,
+            data: None,
+        }
+    }
+
+    /// Its name, of which there is one copy in the process: ten thousand members bear it.
+    pub(super) fn name(self) -> Arc<str> {
+        static NAMES: [OnceLock<Arc<str>>; Set::PLACES] = [const { OnceLock::new() }; Set::PLACES];
+        let text = || -> Arc<str> {
+            let digit = |ipv6| if ipv6 { '6' } else { '4' };
+            match self {
+                Self::Nodes(ipv6) => format!("nodes{}", digit(ipv6)),
+                Self::Pods(ipv6, length) => format!("pods{}_{length}", digit(ipv6)),
+                Self::Peers(ipv6) => format!("peers{}", digit(ipv6)),
+                Self::From {
+                    outer,
+                    inner,
+                    length,
+                } => format!("from{}{}_{length}", digit(outer), digit(inner)),
+            }
+            .into()
+        };
+        match NAMES.get(self.place()) {
+            Some(name) => name.get_or_init(text).clone(),
+            None => text(),
+        }
+    }
+
+    /// A number of its own, below [`Set::PLACES`] for lengths up to 255.
+    fn place(self) -> usize {
+        let (kind, length) = match self {
+            Self::Nodes(ipv6) => (usize::from(ipv6), 0),
+            Self::Peers(ipv6) => (usize::from(ipv6), 1),
+            Self::Pods(ipv6, length) => (2 + usize::from(ipv6), length),
+            Self::From {
+                outer,
+                inner,
+                length,
+            } => (4 + 2 * usize::from(outer) + usize::from(inner), length),
+        };
+        kind << 8 | usize::from(length)
+    }
+
+    const PLACES: usize = 8 << 8;
+}
+
+pub(super) fn pod_sets(census: &Census) -> Vec<SetSpec> {
+    let mut sets = Vec::new();
+    for ipv6 in FAMILIES {
+        let lengths = lengths(census, ipv6).iter();
+        sets.extend(lengths.map(|length| Set::Pods(ipv6, *length).spec()));
+        sets.push(Set::Nodes(ipv6).spec());
+    }
+    sets
+}
+
+pub(super) fn peer_sets(census: &Census) -> Vec<SetSpec> {
+    let mut sets = FAMILIES.map(|ipv6| Set::Peers(ipv6).spec()).to_vec();
+    sets.extend(from_sets(census).map(Set::spec));
+    sets
+}
+
+pub(super) fn from_sets(census: &Census) -> impl Iterator<Item = Set> {
+    FAMILIES.into_iter().flat_map(move |outer| {
+        FAMILIES.into_iter().flat_map(move |inner| {
+            let mut lengths = lengths(census, inner).clone();
+            lengths.insert(full_length(inner));
+            lengths.into_iter().map(move |length| Set::From {
+                outer,
+                inner,
+                length,
+            })
+        })
+    })
+}
+
+pub(super) fn lengths(census: &Census, ipv6: bool) -> &BTreeSet<u8> {
+    if ipv6 {
+        &census.lengths6
+    } else {
+        &census.lengths4
+    }
+}
+
+pub(super) fn full_length(ipv6: bool) -> u8 {
+    if ipv6 { 128 } else { 32 }
+}

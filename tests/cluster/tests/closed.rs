@@ -1,0 +1,251 @@
+//! Closed by default: what does not come out of a tunnel, and what never leaves a node.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use cni_testkit::cluster::{Attached, Families, Forged, Layout, Matrix, Node, Segment};
+use cni_testkit::{Capture, Ping, Pod, Test, counters, tests};
+use serde_json::json;
+
+use crate::world::{Classic, DataPath, Flow, HostGw, Net, Over, device_mac, mac};
+
+pub(crate) const TESTS: &[Test] = &tests![
+    a_sender_that_is_no_peer_is_dropped_and_counted::<Flow>,
+    a_sender_that_is_no_peer_is_dropped_and_counted::<Classic>,
+    a_peer_speaks_for_its_own_pods_and_itself_only::<Flow>,
+    a_peer_speaks_for_its_own_pods_and_itself_only::<Classic>,
+    another_vni_is_dropped_and_counted::<Flow>,
+    another_vni_is_dropped_and_counted::<Classic>,
+    without_the_filter_everybody_comes_in::<Flow>,
+    without_the_filter_everybody_comes_in::<Classic>,
+    a_node_that_leaves_the_file_is_a_stranger::<Flow>,
+    a_node_that_leaves_the_file_is_a_stranger::<Classic>,
+    an_unused_address_never_leaves_by_the_default_route::<Flow>,
+    an_unused_address_never_leaves_by_the_default_route::<Classic>,
+    an_unused_address_never_leaves_by_the_default_route::<HostGw>,
+];
+
+/// A packet into the tunnel of a cluster's first node, to its first pod.
+struct Attack<'a> {
+    net: &'a Net,
+    path: DataPath,
+    target: &'a Attached,
+    vni: u32,
+}
+
+impl Attack<'_> {
+    /// Sends a packet from a namespace's own address like `outer`, with that source inside; whether the pod sees it, and by
+    /// how much each counter of the node's filter has risen.
+    fn send(&self, from: &Pod, outer: IpAddr, source: IpAddr) -> (bool, Vec<u64>) {
+        let node = self.net.node_of(self.target);
+        let target = self.target.address_like(source).expect("an address");
+        let forged = match self.path {
+            DataPath::Flow => Forged::flow(self.vni, source, target),
+            _ => Forged::classic(self.vni, mac(&device_mac(node)), source, target),
+        };
+        let forged = forged.text(&format!("{source} by {} {}", from.id(), unique()));
+        let before = dropped(node);
+        let capture = Capture::start(&self.target.pod, "eth0");
+        let tunnel = SocketAddr::new(node.address_like(outer), self.path.port());
+        forged.send(from, None, tunnel);
+        let end = Instant::now() + Duration::from_secs(1);
+        loop {
+            let came = capture
+                .drain()
+                .iter()
+                .any(|frame| forged.is_in(&frame.bytes));
+            let now = dropped(node);
+            let counted: Vec<u64> = now
+                .iter()
+                .zip(&before)
+                .map(|(now, before)| now - before)
+                .collect();
+            let settled = came || counted.iter().any(|count| *count > 0);
+            if settled || Instant::now() > end {
+                return (came, counted);
+            }
+        }
+    }
+
+    #[track_caller]
+    fn is_dropped(&self, from: &Pod, outer: IpAddr, source: IpAddr) {
+        let (came, counted) = self.send(from, outer, source);
+        assert!(!came, "{source} comes in by {}", from.id());
+        assert_eq!(
+            counted.iter().sum::<u64>(),
+            1,
+            "{source} by {}: {counted:?}",
+            from.id()
+        );
+    }
+
+    #[track_caller]
+    fn passes(&self, from: &Pod, outer: IpAddr, source: IpAddr) {
+        let (came, counted) = self.send(from, outer, source);
+        assert!(came, "{source} does not come in by {}", from.id());
+        assert_eq!(counted.iter().sum::<u64>(), 0, "{source}: {counted:?}");
+    }
+}
+
+/// A number that no other packet of the test bears.
+fn unique() -> u64 {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    COUNT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// What the counters of a node's filter have counted.
+fn dropped(node: &Node) -> Vec<u64> {
+    node.run(|| counters("cni_fabric_", "input"))
+}
+
+/// Both families outside, both inside.
+fn each_mix(net: &Net, pods: &[Attached], mut body: impl FnMut(IpAddr, usize)) {
+    for outer in net.cluster.node(0).addresses() {
+        for family in 0..pods[0].addresses.len() {
+            body(*outer, family);
+        }
+    }
+}
+
+fn a_sender_that_is_no_peer_is_dropped_and_counted<P: Over>() {
+    let (net, pods) = Net::with_pods(&Layout::new(3), P::PATH.plugin(&json!({})));
+    let stranger = net.cluster.stranger(Segment::A);
+    let outside = net.cluster.outside();
+    let attack = Attack {
+        net: &net,
+        path: P::PATH,
+        target: &pods[0],
+        vni: 1,
+    };
+    each_mix(&net, &pods, |outer, family| {
+        let pod = pods[1].addresses[family];
+        let own = net.cluster.node(1).address_like(pod);
+        for sender in [&stranger.pod, &outside.pod] {
+            for source in [pod, own] {
+                attack.is_dropped(sender, outer, source);
+            }
+        }
+    });
+    Matrix::of(&pods).assert_all(24);
+}
+
+fn a_peer_speaks_for_its_own_pods_and_itself_only<P: Over>() {
+    let (net, pods) = Net::with_pods(&Layout::new(3), P::PATH.plugin(&json!({})));
+    let attack = Attack {
+        net: &net,
+        path: P::PATH,
+        target: &pods[0],
+        vni: 1,
+    };
+    let peer = net.cluster.node(1);
+    each_mix(&net, &pods, |outer, family| {
+        let [own, others, targets] = [1, 2, 0].map(|pod: usize| pods[pod].addresses[family]);
+        let sender = peer.network();
+        attack.passes(sender, outer, own);
+        attack.passes(sender, outer, peer.address_like(own));
+        attack.is_dropped(sender, outer, others);
+        // The node's own pod, its own address, and somebody outside.
+        attack.is_dropped(sender, outer, targets);
+        attack.is_dropped(sender, outer, net.cluster.node(0).address_like(own));
+        attack.is_dropped(sender, outer, net.cluster.node(2).address_like(own));
+        let outside = &net.cluster.outside().addresses;
+        attack.is_dropped(sender, outer, outside[family]);
+    });
+}
+
+fn another_vni_is_dropped_and_counted<P: Over>() {
+    let (net, pods) = Net::with_pods(&Layout::new(3), P::PATH.plugin(&json!({})));
+    let peer = net.cluster.node(1).network();
+    for vni in [0, 2, 0x0001_0001, 0x00ff_ffff] {
+        let attack = Attack {
+            net: &net,
+            path: P::PATH,
+            target: &pods[0],
+            vni,
+        };
+        each_mix(&net, &pods, |outer, family| {
+            attack.is_dropped(peer, outer, pods[1].addresses[family]);
+        });
+    }
+}
+
+fn without_the_filter_everybody_comes_in<P: Over>() {
+    let keys = json!({ "filter": false });
+    let (net, pods) = Net::with_pods(&Layout::new(3), P::PATH.plugin(&keys));
+    let stranger = net.cluster.stranger(Segment::A);
+    let attack = Attack {
+        net: &net,
+        path: P::PATH,
+        target: &pods[0],
+        vni: 1,
+    };
+    let outer = net.cluster.node(0).addresses()[0];
+    for address in &pods[1].addresses {
+        attack.passes(&stranger.pod, outer, *address);
+    }
+}
+
+fn a_node_that_leaves_the_file_is_a_stranger<P: Over>() {
+    let (net, pods) = Net::with_pods(&Layout::new(3), P::PATH.plugin(&json!({})));
+    let attack = Attack {
+        net: &net,
+        path: P::PATH,
+        target: &pods[0],
+        vni: 1,
+    };
+    let leaver = net.cluster.node(1);
+    let outer = net.cluster.node(0).addresses()[0];
+    attack.passes(leaver.network(), outer, pods[1].addresses[0]);
+    net.tell(&net.cluster.describe([0, 2]));
+    // The next ADD takes the file to heart.
+    let late = net.cluster.node(0).attach(&net.chain);
+    attack.is_dropped(leaver.network(), outer, pods[1].addresses[0]);
+    let quick = Ping::to(&pods[1].addresses[0].to_string()).timeout(Duration::from_millis(200));
+    assert!(late.pod.run(|| quick.send()).is_err());
+    net.tell(&net.cluster.describe([0, 1, 2]));
+    let later = net.cluster.node(0).attach(&net.chain);
+    attack.passes(leaver.network(), outer, pods[1].addresses[0]);
+    Matrix::of(&[late, later]).assert_all(4);
+    Matrix::of(&pods).assert_all(24);
+}
+
+fn an_unused_address_never_leaves_by_the_default_route<P: Over>() {
+    let (net, pods) = Net::with_pods(
+        &Layout::new(3).pods(Families::Dual),
+        P::PATH.plugin(&json!({})),
+    );
+    let node = net.cluster.node(0);
+    let unused = ["10.244.1.200", "fd00:244:1::200"];
+    // With the bridge there, and without it.
+    for bridge in [true, false] {
+        if !bridge {
+            for pod in pods.iter().filter(|pod| pod.node == node.name()) {
+                node.detach(&net.chain, pod);
+            }
+            net.call(node, "GC").silent_success();
+            assert!(node.snapshot().lines("link cni0 ").is_empty());
+        }
+        for target in unused {
+            let target: IpAddr = target.parse().expect("an address");
+            let capture = node.capture("eth0");
+            let ping = Ping::to(&target.to_string()).timeout(Duration::from_millis(100));
+            // From the node itself, and from another node's pod.
+            for from in [node.network(), &pods[1].pod] {
+                let start = Instant::now();
+                let answer = from.run(|| ping.send());
+                assert!(answer.is_err(), "{target} answers");
+                assert!(start.elapsed() < Duration::from_secs(1));
+            }
+            let left = capture.drain().into_iter().filter(|frame| frame.outgoing);
+            let plain: Vec<_> = left
+                .filter(|frame| frame.destination() == Some(target))
+                .collect();
+            assert!(
+                plain.is_empty(),
+                "{target} has left {}: {plain:?}",
+                node.name()
+            );
+        }
+    }
+}
