@@ -37,7 +37,8 @@ impl Connector {
         if report.full {
             self.settled = report.is_complete();
         }
-        let words = |(what, error): &(String, cni_core::Error)| format!("{what}: {}", error.chain());
+        let words =
+            |(what, error): &(String, cni_core::Error)| format!("{what}: {}", error.chain());
         let made = report.made.iter();
         Outcome {
             full: report.full,

@@ -75,7 +75,10 @@ impl Sums {
 
     fn total(&self) -> BTreeMap<&'static str, u64> {
         let mut total = BTreeMap::new();
-        let gone = self.gone.iter().map(|(reason, packets)| (*reason, *packets));
+        let gone = self
+            .gone
+            .iter()
+            .map(|(reason, packets)| (*reason, *packets));
         for (reason, packets) in gone.chain(self.rules.values().copied()) {
             *total.entry(reason.as_str()).or_default() += packets;
         }

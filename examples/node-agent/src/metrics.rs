@@ -185,7 +185,13 @@ impl Text {
         let _ = writeln!(self.0, "{name} {value}");
     }
 
-    fn counters(&mut self, name: &str, help: &str, label: &str, values: &BTreeMap<&'static str, u64>) {
+    fn counters(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: &BTreeMap<&'static str, u64>,
+    ) {
         self.head(name, help, "counter");
         for (value, count) in values {
             let _ = writeln!(self.0, "{name}{{{label}=\"{}\"}} {count}", escaped(value));

@@ -4,15 +4,15 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use cni_core::cluster::{PeerSource, View};
+use crate::interim::KernelMonitor;
+use cni_core::cluster::View;
 use cni_core::fabric::Engine;
 use cni_core::host::Host;
-use cni_core::host::monitor::KernelMonitor;
 use cni_core::node::state::AgentLock;
 use cni_core::{Cancel, Error, ErrorKind, Result};
 use tokio::net::TcpListener;
 
-use crate::agent::{Agent, Locator, Setup, Shared};
+use crate::agent::{Agent, Setup, Shared};
 use crate::args::{Args, Task};
 use crate::http;
 use crate::notify::{self, Notify};

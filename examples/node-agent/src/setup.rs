@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::interim::FileSource;
 use async_trait::async_trait;
 use backend_host_gw::HostGw;
 use backend_vxlan::Vxlan;
-use cni_core::cluster::{FileSource, Identity, View};
+use cni_core::cluster::{Identity, View};
 use cni_core::host::Host;
 use cni_core::node::{self, Network, Scheme, StateDir};
 use cni_core::runtime::load_list;

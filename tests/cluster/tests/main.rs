@@ -1,5 +1,6 @@
 //! The network between nodes on the real kernel. See `cni_testkit::cluster` for what a test here stands on.
 
+mod agent;
 mod alone;
 mod closed;
 mod direct;
@@ -17,6 +18,7 @@ use cni_testkit::run_with_plugins;
 fn main() -> ExitCode {
     let all = [
         lab::TESTS,
+        agent::TESTS,
         alone::TESTS,
         model::TESTS,
         wire::TESTS,

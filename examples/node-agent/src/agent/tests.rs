@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 
 use cni_core::cluster::{Node, NodeChange, NodeUid};
+use cni_core::node::{NodeConfig, StateDir};
+use cni_core::spec::NetworkConfig;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{advance, sleep};
 
@@ -103,8 +105,8 @@ struct Fixed(Arc<Mutex<Identity>>);
 
 #[async_trait]
 impl Locator for Fixed {
-    async fn identity(&mut self) -> Identity {
-        self.0.lock().unwrap().clone()
+    async fn identity(&mut self, _: &View) -> cni_core::Result<Identity> {
+        Ok(self.0.lock().unwrap().clone())
     }
 }
 
@@ -152,8 +154,8 @@ impl Stage {
             }),
             locator: Box::new(Fixed(Arc::clone(&identity))),
             publisher: Publisher {
-                network: "pods".to_owned(),
-                state: directory.path().join("state.json"),
+                network: "pods".parse().unwrap(),
+                state: state_dir(directory.path()),
                 subnet_env: Some(directory.path().join("subnet.env")),
                 cluster: Vec::new(),
                 masquerade: true,
@@ -215,6 +217,15 @@ impl Stage {
     fn file(&self, name: &str) -> String {
         std::fs::read_to_string(self.directory.path().join(name)).unwrap_or_default()
     }
+}
+
+fn state_dir(directory: &std::path::Path) -> StateDir {
+    let text = format!(
+        r#"{{"cniVersion":"1.1.0","name":"pods","cluster":{{"file":"/c"}},"stateDir":"{}"}}"#,
+        directory.display()
+    );
+    let config = NetworkConfig::parse(text.as_bytes()).unwrap();
+    StateDir::of(&NodeConfig::parse(&config).unwrap())
 }
 
 fn node(number: u8) -> Node {
@@ -386,7 +397,7 @@ async fn a_node_that_is_not_in_the_cluster_keeps_what_it_has() {
         readiness.missing,
         ["this node is not among the nodes of the cluster"]
     );
-    assert!(stage.file("state.json").contains("not among the nodes"));
+    assert!(stage.file("167/state.json").contains("not among the nodes"));
     stage.peer(PeerEvent::Put(node(0)));
     assert_eq!(stage.next().await, (Duration::ZERO, full(1)));
 }
@@ -418,7 +429,7 @@ async fn plugins_are_told_when_the_node_is_connected_and_no_sooner() {
     let connected = Outcome {
         connection: Some(crate::programmer::Connection {
             mtu: 1464,
-            choices: Vec::new(),
+            ..Default::default()
         }),
         ..Outcome::default()
     };
@@ -426,27 +437,36 @@ async fn plugins_are_told_when_the_node_is_connected_and_no_sooner() {
     let mut me = node(0);
     me.prefixes.push("fd00:244::/64".parse().unwrap());
     sleep(MS).await;
-    assert!(stage.file("state.json").contains("the source has not told"));
+    assert!(
+        stage
+            .file("167/state.json")
+            .contains("the source has not told")
+    );
     stage.peer(PeerEvent::Reset(vec![me, node(1)]));
     stage.peer(PeerEvent::InSync);
     stage.next().await;
     sleep(11 * MS).await;
     assert!(
         stage
-            .file("state.json")
+            .file("167/state.json")
             .contains("the kernel refused a route"),
         "{}",
-        stage.file("state.json")
+        stage.file("167/state.json")
     );
     assert_eq!(stage.file("subnet.env"), "");
     stage.next().await;
     sleep(11 * MS).await;
-    let state: serde_json::Value = serde_json::from_str(&stage.file("state.json")).unwrap();
-    let expected = serde_json::json!({
-        "network": "pods", "node": "n0", "prefixes": ["10.244.0.0/24", "fd00:244::/64"], "mtu": 1464, "ready": true,
-        "reason": null,
-    });
-    assert_eq!(state, expected);
+    let state: serde_json::Value = serde_json::from_str(&stage.file("167/state.json")).unwrap();
+    assert_eq!(state["network"], "pods");
+    assert_eq!(state["node"], "n0");
+    assert_eq!(
+        state["prefixes"],
+        serde_json::json!(["10.244.0.0/24", "fd00:244::/64"])
+    );
+    assert_eq!(
+        (&state["mtu"], &state["ready"]),
+        (&1464.into(), &true.into())
+    );
     assert_eq!(
         stage.file("subnet.env"),
         "FLANNEL_NETWORK=10.244.0.0/23\nFLANNEL_SUBNET=10.244.0.1/24\nFLANNEL_IPV6_NETWORK=fd00:244::/64\n\
@@ -463,5 +483,5 @@ async fn a_broken_configuration_changes_nothing_and_a_stop_ends_the_loop() {
     advance(MS).await;
     stage.task.await.unwrap();
     assert!(stage.work.try_recv().is_err(), "stopping changes nothing");
-    assert!(stage.directory.path().join("state.json").exists());
+    assert!(stage.directory.path().join("167/state.json").exists());
 }
