@@ -13,7 +13,7 @@ use crate::cancel::Cancel;
 use crate::cluster::{Node, NodeChange, NodeUid, View};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::Host;
-use crate::host::forwarding::{Entry, Route};
+use crate::host::forwarding::{Entry, Key, Route};
 use crate::host::monitor::KernelEvent;
 use crate::host::netlink::{NetlinkChange, NetlinkExt};
 use crate::plan::{self, Establishing, Handles, Object, Scope, establish};
@@ -166,15 +166,22 @@ impl Engine {
         let Some(known) = &self.known else {
             return true;
         };
+        let device = known.base.device.as_deref();
+        let links = |index, name: &String| {
+            self.owner.devices.contains(name)
+                || device == Some(name)
+                || known.is_uplink(index, name)
+        };
         match event {
-            KernelEvent::Link { index, name, .. } => {
-                self.owner.devices.contains(name)
-                    || known.base.device.as_deref() == Some(name)
-                    || known.is_uplink(*index, name)
-            }
+            KernelEvent::Link { index, name, .. } => links(*index, name),
             // Others' addresses matter only while this node's own are nowhere to be found.
-            KernelEvent::Address { index } => known.is_uplink(*index, "") || known.is_homeless(),
+            KernelEvent::Address { index, name } => links(*index, name) || known.is_homeless(),
             KernelEvent::Entry { entry, .. } => self.concerns_entry(known, entry),
+            KernelEvent::Gone { key } => match key {
+                Key::NextHop(id) => known.ids.holds(*id),
+                Key::Neighbour(link, _) | Key::Fdb(link, _) => device == Some(&**link),
+                Key::Route(..) | Key::Rule(..) => true,
+            },
             KernelEvent::Firewall => known.base.table.is_some(),
             KernelEvent::Overrun => true,
         }
@@ -183,7 +190,8 @@ impl Engine {
     fn concerns_entry(&self, known: &Known, entry: &Entry) -> bool {
         let device = known.base.device.as_deref();
         match entry {
-            Entry::NextHop(hop) => hop.protocol == self.owner.protocol,
+            // Another program's may have taken the place of ours.
+            Entry::NextHop(hop) => hop.protocol == self.owner.protocol || known.ids.holds(hop.id),
             Entry::Rule(rule) => rule.protocol == self.owner.protocol,
             Entry::Neighbour(neighbour) => device == Some(&*neighbour.link),
             Entry::Fdb(entry) => device == Some(&*entry.link),

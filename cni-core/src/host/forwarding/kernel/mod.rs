@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-mod decode;
+pub(in crate::host) mod decode;
 mod encode;
 mod links;
 mod uapi;

@@ -1,0 +1,177 @@
+//! Notifications into events.
+
+use std::collections::HashMap;
+use std::io;
+
+use super::super::KernelEvent;
+use crate::host::forwarding::LinkName;
+use crate::host::forwarding::kernel::decode;
+use crate::host::port;
+use crate::host::rtnl::wire::{attribute, string_of, u8_at, u16_at, u32_at};
+use crate::host::rtnl::{Connection, Failure, Writer, Written};
+
+/// `include/uapi/linux/rtnetlink.h`.
+const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
+const RTM_GETLINK: u16 = 18;
+const RTM_NEWADDR: u16 = 20;
+const RTM_DELADDR: u16 = 21;
+const RTM_NEWNEIGH: u16 = 28;
+const RTM_DELNEIGH: u16 = 29;
+/// `include/uapi/linux/if_link.h`.
+const IFLA_IFNAME: u16 = 3;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_EXT_MASK: u16 = 29;
+const RTEXT_FILTER_SKIP_STATS: u32 = 8;
+/// `struct ifinfomsg`.
+const LINK_HEADER: usize = 16;
+/// `NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWGEN`: what ends each transaction.
+const NEW_GENERATION: u16 = 10 << 8 | 15;
+/// `struct nlmsghdr`.
+const HEADER: usize = 16;
+
+/// Reads notifications, for which it has to know the links' names.
+#[derive(Debug)]
+pub(super) struct Messages {
+    links: HashMap<u32, Link>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Link {
+    name: LinkName,
+    is_vxlan: bool,
+}
+
+impl Messages {
+    /// Reads the links there are.
+    pub(super) fn read() -> io::Result<Self> {
+        let request = Written(RTM_GETLINK, |to: &mut Writer<'_>| {
+            to.header(&[0; LINK_HEADER]);
+            to.attribute(IFLA_EXT_MASK, &RTEXT_FILTER_SKIP_STATS.to_ne_bytes());
+        });
+        let read = |(_, payload): (u16, &[u8]), links: &mut Vec<(u32, Link)>| {
+            links.extend(link(payload));
+        };
+        let links = Connection::open()?.dump(&request, read);
+        let failed = |failure: Failure| io::Error::other(failure.named("ip link show"));
+        Ok(Self {
+            links: links.map_err(failed)?.into_iter().collect(),
+        })
+    }
+
+    /// Goes through one datagram.
+    pub(super) fn each(&mut self, datagram: &[u8], tell: &mut dyn FnMut(KernelEvent)) {
+        let mut rest = datagram;
+        while let Some(length) = u32_at(rest, 0) {
+            let length = length as usize;
+            let kind = u16_at(rest, 4);
+            let sender = u32_at(rest, 12);
+            let (Some(kind), Some(sender), Some(payload)) =
+                (kind, sender, rest.get(HEADER..length))
+            else {
+                return;
+            };
+            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+            let ours = port::is_ours(sender);
+            self.message(kind, payload, &mut |event| {
+                if !ours {
+                    tell(event);
+                }
+            });
+        }
+    }
+
+    fn message(&mut self, kind: u16, payload: &[u8], tell: &mut dyn FnMut(KernelEvent)) {
+        match kind {
+            RTM_NEWLINK => self.new_link(payload, tell),
+            RTM_DELLINK => self.removed_link(payload, tell),
+            RTM_NEWADDR | RTM_DELADDR => {
+                // `struct ifaddrmsg`.
+                if let Some(index) = u32_at(payload, 4)
+                    && let Some(link) = self.links.get(&index)
+                {
+                    let name = link.name.to_string();
+                    tell(KernelEvent::Address { index, name });
+                }
+            }
+            NEW_GENERATION => tell(KernelEvent::Firewall),
+            RTM_NEWNEIGH | RTM_DELNEIGH if !self.is_of_vxlan(payload) => {}
+            _ => self.entry(kind, payload).into_iter().for_each(tell),
+        }
+    }
+
+    fn new_link(&mut self, payload: &[u8], tell: &mut dyn FnMut(KernelEvent)) {
+        let Some((index, new)) = link(payload) else {
+            return;
+        };
+        let event = |link: &Link, removed| KernelEvent::Link {
+            index,
+            name: link.name.to_string(),
+            removed,
+        };
+        let made = event(&new, false);
+        match self.links.get_mut(&index) {
+            Some(known) if known.name != new.name => {
+                tell(event(known, true));
+                known.name = new.name;
+            }
+            // What a bridge tells of its ports has no kind.
+            Some(_) => {}
+            None => {
+                self.links.insert(index, new);
+            }
+        }
+        tell(made);
+    }
+
+    fn removed_link(&mut self, payload: &[u8], tell: &mut dyn FnMut(KernelEvent)) {
+        let Some((index, link)) = link(payload) else {
+            return;
+        };
+        // A bridge tells in its own family that it has one port less; the link is still there.
+        let removed = u8_at(payload, 0) == Some(0);
+        if removed {
+            self.links.remove(&index);
+        }
+        tell(KernelEvent::Link {
+            index,
+            name: link.name.to_string(),
+            removed,
+        });
+    }
+
+    fn entry(&self, kind: u16, payload: &[u8]) -> Option<KernelEvent> {
+        let mut names = |index| Some(self.links.get(&index)?.name.clone());
+        if let Some(entry) = decode::entry(kind, payload, &mut names) {
+            let removed = is_removal(kind);
+            return Some(KernelEvent::Entry { entry, removed });
+        }
+        let key = decode::bare_key(kind, payload, &mut names)?;
+        Some(KernelEvent::Gone { key })
+    }
+
+    /// Of a neighbour or forwarding entry: `struct ndmsg`.
+    fn is_of_vxlan(&self, payload: &[u8]) -> bool {
+        let link = u32_at(payload, 4).and_then(|index| self.links.get(&index));
+        link.is_some_and(|link| link.is_vxlan)
+    }
+}
+
+/// Messages come in fours: new, delete, get, set.
+fn is_removal(kind: u16) -> bool {
+    kind & 3 == 1
+}
+
+/// `struct ifinfomsg` and `IFLA_*`.
+fn link(payload: &[u8]) -> Option<(u32, Link)> {
+    let attributes = payload.get(LINK_HEADER..)?;
+    let name = attribute(attributes, IFLA_IFNAME)?;
+    let info = attribute(attributes, IFLA_LINKINFO).unwrap_or_default();
+    let is_vxlan = attribute(info, IFLA_INFO_KIND).map(string_of);
+    let link = Link {
+        name: string_of(name).into(),
+        is_vxlan: is_vxlan.as_deref() == Some("vxlan"),
+    };
+    Some((u32_at(payload, 4)?, link))
+}
