@@ -4,10 +4,10 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use crate::interim::KernelMonitor;
 use cni_core::cluster::View;
 use cni_core::fabric::Engine;
 use cni_core::host::Host;
+use cni_core::host::monitor::KernelMonitor;
 use cni_core::node::state::AgentLock;
 use cni_core::{Cancel, Error, ErrorKind, Result};
 use tokio::net::TcpListener;
@@ -62,7 +62,8 @@ async fn serve(args: Args, maker: Maker, manager: &Manager) -> Result<Done> {
     let mut signals = Signals::new().map_err(failed("could not take signals".to_owned()))?;
     let _lock = alone(&maker)?;
     // Before the first look at the kernel: what happens from here on is noticed.
-    let monitor = KernelMonitor::open()?;
+    let monitor =
+        KernelMonitor::open().map_err(failed("could not follow the kernel".to_owned()))?;
     let status = Shared::default();
     if let Some(address) = args.listen {
         let listener = TcpListener::bind(address).await;

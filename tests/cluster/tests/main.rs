@@ -1,6 +1,7 @@
 //! The network between nodes on the real kernel. See `cni_testkit::cluster` for what a test here stands on.
 
 mod agent;
+mod agent_heal;
 mod alone;
 mod closed;
 mod direct;
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
     let all = [
         lab::TESTS,
         agent::TESTS,
+        agent_heal::TESTS,
         alone::TESTS,
         model::TESTS,
         wire::TESTS,
