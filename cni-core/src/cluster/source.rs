@@ -3,6 +3,7 @@
 use std::fmt;
 
 use async_trait::async_trait;
+use ipnetwork::IpNetwork;
 
 use super::{Node, NodeUid};
 
@@ -20,6 +21,11 @@ use super::{Node, NodeUid};
 pub trait PeerSource: Send + fmt::Debug {
     /// The next event. A source never ends: one that has nothing more to say waits for ever.
     async fn next(&mut self) -> PeerEvent;
+
+    /// Prefixes that hold all pods of the cluster, as the source told with its last reset; empty where it does not tell.
+    fn cluster_prefixes(&self) -> &[IpNetwork] {
+        &[]
+    }
 }
 
 /// What a source tells.
