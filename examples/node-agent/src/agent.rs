@@ -298,7 +298,11 @@ impl Agent {
         let mut status = self.status.lock();
         status.see(&self.view);
         self.news.status(&status, now);
-        if let Err(error) = self.setup.publisher.publish(&self.view, &status) {
+        let Setup {
+            source, publisher, ..
+        } = &self.setup;
+        let published = publisher.publish(&self.view, source.cluster_prefixes(), &status);
+        if let Err(error) = published {
             status.counts.file_errors += 1;
             tracing::warn!("{}", error.chain());
         }

@@ -23,7 +23,6 @@ pub mod drops;
 pub mod files;
 pub mod histogram;
 pub mod http;
-pub mod interim;
 mod limit;
 mod luck;
 pub mod metrics;

@@ -139,6 +139,10 @@ impl News {
     }
 
     fn readiness(&mut self, status: &Status, now: Instant) {
+        // Before the source has told of all nodes there is nothing to be said of them.
+        if !status.in_sync && !status.compared {
+            return;
+        }
         let readiness = status.readiness();
         if self.ready != Some(readiness.is_ready()) {
             match readiness.missing.first() {
@@ -286,7 +290,6 @@ mod tests {
             [
                 "! the source is away, and what is known stays in force: connection refused",
                 "! node n3 is in another segment",
-                "! not connected: the source has not told of all nodes yet",
             ]
         );
         status.away = None;

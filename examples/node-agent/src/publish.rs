@@ -20,21 +20,19 @@ pub struct Publisher {
     pub state: StateDir,
     /// Path of the file for Flannel's CNI plugin.
     pub subnet_env: Option<PathBuf>,
-    /// The cluster's prefixes, where they are told.
-    pub cluster: Vec<IpNetwork>,
     /// Whether we masquerade what leaves the cluster.
     pub masquerade: bool,
 }
 
 impl Publisher {
-    /// Writes what has changed.
+    /// Writes what has changed. `cluster` are the prefixes that hold all pods, where the source tells.
     ///
     /// Until the source has told of all nodes, what an earlier run wrote stays: the node is connected as it was.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] when a file cannot be written, [`ErrorKind::InvalidConfig`] when the directory of state is another
     /// network's.
-    pub fn publish(&self, view: &View, status: &Status) -> Result<()> {
+    pub fn publish(&self, view: &View, cluster: &[IpNetwork], status: &Status) -> Result<()> {
         let known = status.in_sync || status.compared;
         if !known && self.state.read()?.is_some() {
             return Ok(());
@@ -43,7 +41,7 @@ impl Publisher {
         let (Some(path), Some(connection)) = (&self.subnet_env, &status.connection) else {
             return Ok(());
         };
-        if let Some(text) = subnet_env::text(view, &self.cluster, connection.mtu, self.masquerade) {
+        if let Some(text) = subnet_env::text(view, cluster, connection.mtu, self.masquerade) {
             files::replace(path, &text).map_err(|error| failed(path, error))?;
         }
         Ok(())

@@ -110,7 +110,9 @@ async fn once(maker: &Maker) -> Result<Done> {
     let mut status = Status::default();
     status.see(&view);
     status.record(&outcome, &[]);
-    maker.publisher().publish(&view, &status)?;
+    maker
+        .publisher()
+        .publish(&view, setup.source.cluster_prefixes(), &status)?;
     let mut text = String::new();
     for (kind, count) in &outcome.changes {
         let _ = writeln!(text, "{kind}: {count}");

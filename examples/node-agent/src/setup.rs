@@ -3,11 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::interim::FileSource;
 use async_trait::async_trait;
 use backend_host_gw::HostGw;
 use backend_vxlan::Vxlan;
-use cni_core::cluster::{Identity, View};
+use cni_core::cluster::{FileSource, Identity, View};
 use cni_core::host::Host;
 use cni_core::node::{self, Network, Scheme, StateDir};
 use cni_core::runtime::load_list;
@@ -96,7 +95,6 @@ impl Maker {
             network: self.network.node.network.clone(),
             state: self.state_dir(),
             subnet_env: self.args.subnet_env.clone(),
-            cluster: Vec::new(),
             masquerade: self.network.node.masquerade,
         }
     }

@@ -7,7 +7,7 @@ use cni_testkit::cluster::{Attached, Layout, Matrix, Node, await_condition};
 use cni_testkit::{Ping, Process, Snapshot, Test, tests};
 use serde_json::json;
 
-use crate::world::{Classic, DataPath, Flow, HostGw, Net, Over, metric, page};
+use crate::world::{Classic, DataPath, Flow, HostGw, Net, Over, PROTOCOL, metric, page};
 
 pub(crate) const TESTS: &[Test] = &tests![
     what_is_damaged_is_right_again::<Flow>,
@@ -63,7 +63,7 @@ impl Healthy {
         let mut times = Vec::new();
         for _ in 0..3 {
             let repaired = metric(self.node(), "cni_agent_drift_repaired_total");
-            self.node().sh(damage);
+            do_to(self.node(), damage);
             let start = Instant::now();
             let mut words;
             loop {
@@ -92,6 +92,16 @@ impl Healthy {
     }
 }
 
+/// What is done to a node by other means than a script.
+const ROUTES: &str = "all of our routes go, of either family and in all tables";
+
+fn do_to(node: &Node, damage: &str) {
+    match damage {
+        ROUTES => assert!(node.flush_routes(PROTOCOL) > 0),
+        script => drop(node.sh(script)),
+    }
+}
+
 /// What the kernel has.
 fn state(node: &Node) -> Snapshot {
     node.snapshot().without("/run/").without("/var/lib/")
@@ -108,9 +118,8 @@ fn what_is_damaged_is_right_again<P: Over>() {
 }
 
 fn damages(path: DataPath) -> Vec<String> {
-    let flushed = |what: &str| format!("ip {what} flush proto 167; ip -6 {what} flush proto 167");
     let mut all = vec![
-        flushed("route"),
+        ROUTES.to_owned(),
         "ip route del 10.244.2.0/24; ip -6 route del fd00:244:3::/64".to_owned(),
         "ip route replace 10.244.2.0/24 via 192.0.2.254".to_owned(),
         "ip nexthop flush proto 167".to_owned(),
@@ -139,7 +148,7 @@ fn damages(path: DataPath) -> Vec<String> {
             "ip link set vxlan.1 down; ip link set vxlan.1 name stray; ip link set stray up",
             "ip link del vxlan.1; ip link add vxlan.1 type vxlan id 9 dstport 9999",
             "ip rule del priority 31000; ip -6 rule del priority 31000",
-            "ip route flush table 167; ip -6 route flush table 167",
+            "ip route del 192.0.2.2 table 167; ip -6 route del 2001:db8:a::3 table 167",
         ]
         .map(str::to_owned),
     );

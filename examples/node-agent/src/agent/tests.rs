@@ -157,7 +157,6 @@ impl Stage {
                 network: "pods".parse().unwrap(),
                 state: state_dir(directory.path()),
                 subnet_env: Some(directory.path().join("subnet.env")),
-                cluster: Vec::new(),
                 masquerade: true,
             },
         };
@@ -338,7 +337,10 @@ async fn what_does_not_concern_us_is_ignored() {
     let mut stage = Stage::settled(MS).await;
     stage
         .kernel
-        .send(KernelEvent::Address { index: 7 })
+        .send(KernelEvent::Address {
+            index: 7,
+            name: "eth0".to_owned(),
+        })
         .unwrap();
     assert!(stage.idle_for(SWEEP / 2).await);
 }
@@ -416,7 +418,10 @@ async fn a_node_that_gets_the_address_of_its_entry_finds_itself() {
     *stage.identity.lock().unwrap() = with("192.0.2.2");
     stage
         .kernel
-        .send(KernelEvent::Address { index: 2 })
+        .send(KernelEvent::Address {
+            index: 2,
+            name: "eth0".to_owned(),
+        })
         .unwrap();
     assert_eq!(stage.next().await, (Duration::ZERO, full(2)));
     sleep(MS).await;
