@@ -10,6 +10,8 @@ pub mod monitor;
 pub mod netlink;
 pub mod netns;
 #[cfg(feature = "kernel")]
+mod own_writes;
+#[cfg(feature = "kernel")]
 mod port;
 #[cfg(feature = "kernel")]
 mod rtnl;

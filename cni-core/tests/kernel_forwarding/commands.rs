@@ -162,6 +162,8 @@ pub(crate) fn entries_of_other_programs_are_left_out_or_told_apart() {
         ip route add 10.0.2.0/24 proto 167 nexthop via 192.0.2.2 nexthop via 192.0.2.3
         ip route add blackhole 10.0.3.0/24 proto 167
         ip route add 10.0.4.0/24 via 192.0.2.2 mtu 1400 proto 167
+        ip route add 10.0.8.0/24 via 192.0.2.2 src 192.0.2.1 proto 167
+        ip route add 10.0.9.0/24 nhid 1 src 192.0.2.1 proto 167
         ip route add 10.0.5.0/24 encap ip id 1 dst 192.0.2.2 key dev flow proto 167
         ip route add 10.0.6.0/24 tos 0x10 via 192.0.2.2 proto 167
         ip route add local 10.0.7.0/24 dev lo table 255 proto 167
@@ -191,6 +193,8 @@ pub(crate) fn entries_of_other_programs_are_left_out_or_told_apart() {
         ("10.0.3.0/24", 0, Via::Other),
         ("10.0.4.0/24", 0, Via::Other),
         ("10.0.5.0/24", 0, Via::Other),
+        ("10.0.8.0/24", 0, Via::Other),
+        ("10.0.9.0/24", 0, Via::Other),
         ("fd00::/64", 1024, Via::Other),
     ]
     .map(|(destination, metric, via)| route(destination, metric, via));
@@ -242,10 +246,14 @@ pub(crate) fn reads_keep_to_their_scope() {
         assert_eq!(of(kind, Some(168), None).len(), 1);
     }
     let all = of(Kind::Route, None, None);
-    let connected = all.iter().find(|entry| {
-        matches!(entry, Entry::Route(route) if route.destination == "192.0.2.0/24".parse().unwrap())
-    });
-    assert!(connected.is_some(), "another program's: {all:#?}");
+    for destination in ["192.0.2.0/24", "2001:db8::/64"] {
+        let connected = all.iter().find_map(|entry| match entry {
+            Entry::Route(route) if route.destination == destination.parse().unwrap() => Some(route),
+            _ => None,
+        });
+        let via = &connected.expect(destination).via;
+        assert_eq!(*via, Via::Hop(Box::new(hop("eth0", None))), "{destination}");
+    }
     // local, main, default; those of IPv6 among them.
     assert_eq!(of(Kind::Rule, None, None).len(), 1 + 3 + 2);
 }

@@ -5,7 +5,6 @@ use std::process::Command;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use cni_core::host::forwarding::*;
 use cni_core::host::monitor::KernelMonitor;
 use cni_core::host::{KernelEvent, Monitor};
 

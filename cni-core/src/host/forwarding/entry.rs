@@ -117,11 +117,12 @@ pub struct Route {
 pub enum Via {
     /// To the next-hop object with this id.
     NextHop(u32),
-    /// Straight to a next hop.
+    /// Straight to a next hop. What is on the link itself may have a preferred source, which is not told: so are the routes
+    /// that IPv4 addresses bring along.
     Hop(Box<Hop>),
     /// Nowhere, and the sender is told (`unreachable`).
     Unreachable,
-    /// Something else that another program made: several next hops, a blackhole.
+    /// Something else that another program made: several next hops, a blackhole, a way with an MTU or a preferred source.
     Other,
 }
 

@@ -19,13 +19,14 @@ pub use kernel::KernelMonitor;
 /// * An event says that something has changed, not what it was before: who wants to know how things are now reads them.
 ///   What is changed twice may be told once.
 /// * What nobody takes is kept up to some thousands of events; then [`KernelEvent::Overrun`] stands for all of them.
-/// * What this process changes itself is left out, as far as the kernel says who made a change. It does not say so of
-///   changed links, of IPv6 addresses, of forwarding entries and of removed neighbours: these are told whoever made the
-///   change.
+/// * What this process changes itself is left out, as far as that is known. The kernel does not say who made a change of
+///   links (but for new and removed ones, since Linux 6.2) and of IPv6 addresses: these are told whoever made them. Nor does
+///   it say so of forwarding entries and of removed neighbours: these are left out where they are as this process
+///   has written them last.
 /// * The kernel does not tell everything that it does by itself. When a link goes down, or is removed, its next-hop objects
-///   and IPv4 routes go along without a word, and so do the routes of a next-hop object that is removed: the event of the
-///   link, or of the next hop, stands for all of them. Of a link that is down, changes other than of its name, its MTU and
-///   its hardware address are not told before it is up.
+///   and IPv4 routes go along without a word, and so do the IPv4 routes of a next-hop object that is removed: the event of
+///   the link, or of the next hop, stands for all of them. Of a link that is down, changes other than of its name, its MTU
+///   and its hardware address are not told.
 /// * Neighbours and forwarding entries are told of VXLAN devices alone: elsewhere they come and go with the traffic.
 #[async_trait]
 pub trait Monitor: Send + fmt::Debug {

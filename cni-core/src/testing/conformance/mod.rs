@@ -36,6 +36,7 @@ use crate::spec::{AddResult, Attachment};
 use super::{FakeIpam, FakeKernel};
 
 mod attach;
+mod cluster;
 mod detach;
 mod faults;
 mod firewall;
@@ -44,6 +45,7 @@ mod netlink;
 mod scene;
 mod sysctl;
 
+pub use cluster::ClusterFixture;
 pub use firewall::firewall;
 pub use ipam::ipam;
 pub use netlink::netlink;

@@ -12,6 +12,7 @@ use crate::host::netlink::errno::{EACCES, EADDRNOTAVAIL, EEXIST, EINVAL};
 use crate::host::netlink::{Address, Route};
 
 use super::state::{Held, Namespace, Outcome, refuse, refuse_saying};
+use super::table::Record;
 
 const ENXIO: i32 = 6;
 /// `RTPROT_KERNEL`.
@@ -174,9 +175,9 @@ impl Namespace {
         if !shared {
             self.remove_prefix_route(&gone.address);
         }
-        for route in &mut self.routes {
-            if route.source == Some(prefix.ip()) {
-                route.source = None;
+        for record in self.routes.iter_mut() {
+            if record.route.source == Some(prefix.ip()) {
+                record.route.source = None;
             }
         }
     }
@@ -190,7 +191,7 @@ impl Namespace {
         {
             return;
         }
-        self.routes.retain(|route| route.source != Some(ip));
+        self.routes.retain(|record| record.route.source != Some(ip));
     }
 
     pub(super) fn addresses_up(&mut self, link: &str) {
@@ -230,10 +231,11 @@ impl Namespace {
         }
     }
 
-    /// Down: all routes go, and IPv6 addresses unless they are kept (`keep_addr_on_down`).
+    /// Down: all routes, next hops and neighbours go, and IPv6 addresses unless they are kept (`keep_addr_on_down`).
     pub(super) fn addresses_down(&mut self, link: &str) {
         self.flush_routes(link, |_| true);
-        self.drop_entries(link, false);
+        self.flush_next_hops(link);
+        self.flush_neighbours(link, true);
         self.drop_ipv6(link);
     }
 
@@ -241,6 +243,7 @@ impl Namespace {
         self.addresses
             .retain(|held| held.address.link != link || held.address.address.is_ipv4());
         self.flush_routes(link, IpNetwork::is_ipv6);
+        self.flush_neighbours(link, false);
     }
 
     pub(super) fn mtu_changed(&mut self, link: &str, before: u32, after: u32) {
@@ -256,28 +259,39 @@ impl Namespace {
     pub(super) fn forget_link(&mut self, link: &str) {
         self.addresses.retain(|held| held.address.link != link);
         self.flush_routes(link, |_| true);
-        self.drop_entries(link, true);
+        self.flush_next_hops(link);
+        self.flush_neighbours(link, true);
+        self.fdb.retain(|(candidate, _), _| **candidate != *link);
         self.forget_interface_sysctls(link);
     }
 
     fn flush_routes(&mut self, link: &str, family: impl Fn(&IpNetwork) -> bool) {
-        self.routes
-            .retain(|route| route.link.as_deref() != Some(link) || !family(&route.destination));
+        // Of a route by a next hop's id it is the next hop that goes.
+        self.routes.retain(|record| {
+            record.next_hop.is_some()
+                || record.route.link.as_deref() != Some(link)
+                || !family(&record.route.destination)
+        });
     }
 
     fn add_prefix_route(&mut self, held: &Held) {
         let Some(route) = self.prefix_route(&held.address) else {
             return;
         };
-        if held.secondary || self.routes.contains(&route) {
+        if held.secondary {
             return;
         }
-        self.routes.push(route);
+        let record = Record::new(route);
+        let others = self.routes.of(record.key());
+        if !others.contains(&record) {
+            others.push(record);
+        }
     }
 
     fn remove_prefix_route(&mut self, address: &Address) {
         if let Some(route) = self.prefix_route(address) {
-            self.routes.retain(|candidate| *candidate != route);
+            let gone = Record::new(route);
+            self.routes.retain(|candidate| *candidate != gone);
         }
     }
 

@@ -62,16 +62,20 @@ impl Netlink for Handle {
         self.read("ip route show table all", |state, ns| {
             let namespace = state.namespace(ns)?;
             namespace.exists(link)?;
-            let routes = namespace.routes.iter();
+            let routes = namespace.shown_routes();
             let wanted = routes.filter(|route| link.is_none() || route.link.as_deref() == link);
-            Ok(wanted.cloned().collect())
+            Ok(wanted.collect())
         })
     }
 
-    /// Always empty: the fake passes no packets, so nobody learns.
+    /// Permanent ones alone: the fake passes no packets, so nobody learns.
     async fn neighbours(&self, link: Option<&str>) -> Result<Vec<Neighbour>, NetlinkError> {
         self.read("ip neigh show", |state, ns| {
-            state.namespace(ns)?.exists(link).map(|()| Vec::new())
+            let namespace = state.namespace(ns)?;
+            namespace.exists(link)?;
+            let neighbours = namespace.shown_neighbours();
+            let wanted = neighbours.filter(|one| link.is_none_or(|link| one.link == link));
+            Ok(wanted.collect())
         })
     }
 

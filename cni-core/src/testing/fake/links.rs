@@ -180,7 +180,10 @@ impl State {
             device.link.mac = Some(mac);
             device.mac_set = true;
             let bridge = device.link.master;
-            self.namespace(ns)?.recalculate_bridge(bridge);
+            let namespace = self.namespace(ns)?;
+            // `neigh_changeaddr`, whatever the address was.
+            namespace.flush_neighbours(name, true);
+            namespace.recalculate_bridge(bridge);
         }
         if let Some(mtu) = set.mtu {
             self.set_mtu(ns, name, mtu)?;
@@ -389,14 +392,19 @@ impl super::state::Namespace {
         let Some(device) = self.links.get_mut(&index) else {
             return;
         };
+        let mac_before = device.link.mac;
         if !device.mac_set {
             device.link.mac = Some(mac.unwrap_or(MacAddr([0; 6])));
         }
+        let another = device.link.mac != mac_before;
         let before = device.link.mtu;
         if !device.mtu_set {
             device.link.mtu = mtu.unwrap_or(1500);
         }
         let (name, after) = (device.link.name.clone(), device.link.mtu);
+        if another {
+            self.flush_neighbours(&name, true);
+        }
         self.mtu_changed(&name, before, after);
     }
 }

@@ -24,6 +24,7 @@ mod ports;
 mod routes;
 mod state;
 mod sysctl;
+mod table;
 mod vxlan;
 
 /// Several network namespaces in memory, with the kernel's rules and errnos. Clones share them.
@@ -32,12 +33,13 @@ mod vxlan;
 /// namespace has `lo`, down.
 ///
 /// Modelled: links (bridges, veth pairs across namespaces, VXLAN devices, dummies) with index, master, carrier and operational state,
-/// MTU, MAC, alias, group and flags; addresses with their prefix routes; routes; bridge ports and VLANs; kernel
-/// parameters; nftables; the host lock.
+/// MTU, MAC, alias, group and flags; addresses with their prefix routes; routes of all tables, one state for `Netlink` and
+/// `Forwarding`; next hops, permanent neighbours, forwarding entries of VXLAN devices, policy rules by source; bridge ports
+/// and VLANs; kernel parameters; nftables; the host lock.
 ///
-/// Not modelled: packets, and so neighbours and forwarding entries; the link-local addresses that the kernel itself gives
-/// to links, with their routes; duplicate address detection; multicast; policy routing. State settles at once, where
-/// the kernel's link watch may take a moment. A namespace ends when [`FakeKernel::remove_namespace`] says so, even with
+/// Not modelled: packets, and so neighbours and forwarding entries that are learned; the link-local addresses that the kernel
+/// itself gives to links, with their routes; duplicate address detection; multicast. The lookup of a gateway knows of
+/// no policy rules. State settles at once, where the kernel's link watch may take a moment. A namespace ends when [`FakeKernel::remove_namespace`] says so, even with
 /// handles open.
 #[derive(Clone)]
 pub struct FakeKernel(Arc<Inner>);
@@ -73,6 +75,13 @@ impl FakeKernel {
     #[must_use]
     pub fn without_ipv6(self) -> Self {
         self.state().no_ipv6 = true;
+        self
+    }
+
+    /// The same kernel before Linux 5.3, without next-hop objects: to make one is EOPNOTSUPP.
+    #[must_use]
+    pub fn without_next_hops(self) -> Self {
+        self.state().no_next_hops = true;
         self
     }
 

@@ -1,66 +1,136 @@
-//! Routes: `net/ipv4/fib_semantics.c`, `net/ipv4/fib_trie.c`, `net/ipv6/route.c`.
+//! Routes: `net/ipv4/fib_semantics.c`, `net/ipv4/fib_trie.c`, `net/ipv6/route.c`, `net/ipv6/ip6_fib.c`.
 
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
+use crate::host::forwarding;
+use crate::host::forwarding::{Hop, Via};
 use crate::host::netlink::Route;
 use crate::host::netlink::errno::{EACCES, EEXIST, EINVAL, ENETDOWN, ENETUNREACH, ENODEV, ESRCH};
 
 use super::state::{Device, Namespace, Outcome, refuse, refuse_saying};
+use super::table::Record;
 
 const EHOSTUNREACH: i32 = 113;
+
+/// What becomes of routes that have the new one's key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// They are in the way.
+    Refuse,
+    /// They stay, after an IPv4 route, and as other next hops of an IPv6 route.
+    StandBefore,
+    /// The first one is replaced.
+    Replace,
+}
 
 impl Namespace {
     pub(super) fn route_add(&mut self, new: &Route) -> Outcome {
         if let Some(link) = &new.link {
             self.device_mut(link)?;
         }
-        let mut route = new.clone();
-        // Requests are written without host bits.
-        let network = new.destination.network();
-        if let Ok(destination) = IpNetwork::new(network, new.destination.prefix()) {
-            route.destination = destination;
+        let taken = match new.beside_others {
+            true => Taken::StandBefore,
+            false => Taken::Refuse,
+        };
+        let mut record = Record::new(new.clone());
+        record.route.link = Some(self.egress(new)?);
+        if let Some(source) = new.source
+            && !self.is_local(source)
+        {
+            let message = match new.destination {
+                IpNetwork::V4(_) => "Invalid prefsrc address",
+                IpNetwork::V6(_) => "Invalid source address",
+            };
+            return refuse_saying(EINVAL, message);
         }
-        match new.destination {
-            IpNetwork::V4(_) => {
-                route.link = Some(self.ipv4_egress(new)?);
-                if let Some(source) = new.source
-                    && !self.is_local(source)
-                {
-                    return refuse_saying(EINVAL, "Invalid prefsrc address");
+        self.route_insert(record, taken)
+    }
+
+    /// A route to a next hop of any kind.
+    pub(super) fn route_forward(&mut self, new: &forwarding::Route, taken: Taken) -> Outcome {
+        let mut route = Route::new(new.destination, "");
+        route.link = None;
+        (route.table, route.metric, route.protocol) = (new.table, new.metric, new.protocol);
+        let mut record = Record::new(route);
+        match &new.via {
+            Via::NextHop(id) => {
+                let Some(next_hop) = self.next_hops.get(id) else {
+                    return refuse_saying(EINVAL, "Nexthop id does not exist");
+                };
+                if new.destination.is_ipv6() && !next_hop.is_ipv6 {
+                    return refuse_saying(EINVAL, "IPv6 routes can not use an IPv4 nexthop");
                 }
+                record.next_hop = Some(*id);
             }
-            IpNetwork::V6(_) => {
-                route.scope = 0;
-                if route.metric == 0 {
-                    route.metric = 1024;
-                }
-                route.link = Some(self.ipv6_egress(new)?);
-                if let Some(source) = new.source
-                    && !self.is_local(source)
-                {
-                    return refuse_saying(EINVAL, "Invalid source address");
-                }
+            Via::Hop(hop) => {
+                self.device_mut(&hop.link)?;
+                record.route = written_out(record.route, hop);
+                record.encap = hop.encap;
+                record.route.link = Some(self.egress(&record.route)?);
+            }
+            Via::Unreachable | Via::Other => {
+                record.unreachable = true;
+                // Such a route is the loopback device's (`fib6_is_reject`).
+                let of_loopback = new.destination.is_ipv6().then(|| "lo".to_owned());
+                record.route.link = of_loopback;
             }
         }
-        let taken = self.routes.iter().any(|other| {
-            other.destination == route.destination
-                && other.metric == route.metric
-                && other.table == route.table
-                && (!new.beside_others || same_next_hop(other, &route))
-        });
-        if taken {
-            return refuse(EEXIST);
+        self.route_insert(record, taken)
+    }
+
+    fn route_insert(&mut self, mut record: Record, taken: Taken) -> Outcome {
+        let (ipv6, key) = (record.route.destination.is_ipv6(), record.key());
+        record.route.destination = key.1;
+        record.route.beside_others = false;
+        if ipv6 {
+            record.route.scope = 0;
+            if record.route.metric == 0 {
+                record.route.metric = 1024;
+            }
         }
-        route.beside_others = false;
-        self.routes.push(route);
+        let key = record.key();
+        let others = self.routes.of(key);
+        match (others.first(), taken) {
+            (None, _) => others.push(record),
+            (Some(_), Taken::Refuse) => return refuse(EEXIST),
+            (Some(first), Taken::Replace) if !ipv6 && *first == record => {}
+            (Some(_), _) if !ipv6 && others.contains(&record) => return refuse(EEXIST),
+            (Some(_), Taken::StandBefore) if !ipv6 => others.insert(0, record),
+            (Some(_), Taken::StandBefore) => {
+                if others.iter().any(|other| same_next_hop(other, &record)) {
+                    return refuse(EEXIST);
+                }
+                others.push(record);
+            }
+            (Some(_), Taken::Replace) => replace(others, record),
+        }
         Ok(())
     }
 
-    /// `fib_check_nh`: the outgoing link.
+    /// The outgoing link of a route that is to be.
+    pub(super) fn egress(&self, new: &Route) -> Outcome<String> {
+        match (new.destination, new.gateway) {
+            // `fib_check_nh_v6_gw`.
+            (IpNetwork::V4(_), Some(IpAddr::V6(_))) => self.ipv6_egress(new),
+            (IpNetwork::V4(_), _) => self.ipv4_egress(new),
+            (IpNetwork::V6(_), Some(IpAddr::V4(_))) => {
+                refuse_saying(EINVAL, "IPv6 does not support RTA_VIA attribute")
+            }
+            (IpNetwork::V6(_), _) => self.ipv6_egress(new),
+        }
+    }
+
+    /// `fib_check_nh`.
     fn ipv4_egress(&self, route: &Route) -> Outcome<String> {
         let Some(gateway) = route.gateway else {
+            if route.onlink {
+                return refuse_saying(
+                    EINVAL,
+                    "Invalid flags for nexthop - PERVASIVE and ONLINK can not be set",
+                );
+            }
             let Some(link) = &route.link else {
                 return refuse(ENODEV);
             };
@@ -69,9 +139,6 @@ impl Namespace {
             }
             return Ok(link.clone());
         };
-        if gateway.is_ipv6() {
-            return refuse(EINVAL);
-        }
         if route.scope >= Route::SCOPE_LINK {
             return refuse_saying(EINVAL, "Nexthop has invalid scope");
         }
@@ -82,26 +149,29 @@ impl Namespace {
             let Some(link) = &route.link else {
                 return refuse_saying(EINVAL, "No egress device for nexthop gateway");
             };
-            if self.is_local(gateway) {
-                return refuse_saying(EINVAL, "Nexthop has invalid gateway");
-            }
             if !self.is_up(link) {
                 return refuse_saying(ENETDOWN, "Nexthop device is not up");
             }
+            if self.is_local(gateway) {
+                return refuse_saying(EINVAL, "Nexthop has invalid gateway");
+            }
             return Ok(link.clone());
         }
-        let direct = |candidate: &&Route| candidate.scope >= Route::SCOPE_LINK;
+        let direct = |candidate: &Record| candidate.route.scope >= Route::SCOPE_LINK;
         match self.egress_towards(gateway, route, direct) {
             Some(link) => Ok(link),
             None => refuse_saying(ENETUNREACH, "Nexthop has invalid gateway"),
         }
     }
 
-    /// `ip6_route_check_nh`: the outgoing link.
+    /// `fib6_nh_init` and `ip6_route_check_nh`.
     fn ipv6_egress(&self, route: &Route) -> Outcome<String> {
         if let Some(link) = &route.link {
             if !self.device(link).is_some_and(Device::has_ipv6) {
                 return refuse(ENODEV);
+            }
+            if route.onlink && !self.is_up(link) {
+                return refuse_saying(ENETDOWN, "Nexthop device is not up");
             }
             if self.interface_sysctl("ipv6", link, "disable_ipv6") == Some("1") {
                 return refuse_saying(EACCES, "IPv6 is disabled on nexthop device");
@@ -115,7 +185,7 @@ impl Namespace {
                 return refuse_saying(EINVAL, "Gateway can not be a local address");
             }
             if !gateway.is_unicast_link_local() && !route.onlink {
-                let direct = |candidate: &&Route| candidate.gateway.is_none();
+                let direct = |candidate: &Record| self.is_direct(candidate);
                 return match self.egress_towards(IpAddr::V6(gateway), route, direct) {
                     Some(link) => Ok(link),
                     None => refuse(EHOSTUNREACH),
@@ -127,8 +197,6 @@ impl Namespace {
             if route.onlink && !self.may_be_onlink(gateway.into(), link) {
                 return refuse_saying(EINVAL, "Nexthop has invalid gateway or device mismatch");
             }
-        } else if route.gateway.is_some() {
-            return refuse(EINVAL);
         }
         let Some(link) = &route.link else {
             return refuse(ENODEV);
@@ -141,20 +209,15 @@ impl Namespace {
 
     /// `ip6_route_check_nh_onlink`: no better route than the default one leads to the gateway by another link.
     fn may_be_onlink(&self, gateway: IpAddr, link: &str) -> bool {
-        let specific = self
+        let mut specific = self
             .routes
-            .iter()
-            .filter(|route| route.table == Route::MAIN && route.destination.prefix() > 0)
-            .filter(|route| route.destination.contains(gateway));
-        let longest = specific
-            .clone()
-            .map(|route| route.destination.prefix())
-            .max();
-        longest.is_none_or(|longest| {
-            specific
-                .filter(|route| route.destination.prefix() == longest)
-                .any(|route| route.link.as_deref() == Some(link))
-        })
+            .towards(Route::MAIN, gateway)
+            .filter(|record| record.route.destination.prefix() > 0)
+            .peekable();
+        let longest = specific.peek().map(|record| record.key().1);
+        let mut best = specific.take_while(|record| Some(record.key().1) == longest);
+        longest.is_none()
+            || best.any(|record| record.unreachable || self.link_of(record) == Some(link))
     }
 
     /// The link on which a gateway is, by the most specific route that leads there directly.
@@ -162,7 +225,7 @@ impl Namespace {
         &self,
         gateway: IpAddr,
         route: &Route,
-        direct: impl Fn(&&Route) -> bool,
+        direct: impl Fn(&Record) -> bool,
     ) -> Option<String> {
         let wanted = route.link.as_deref();
         let fits = |link: Option<&str>| wanted.is_none() || link == wanted;
@@ -178,14 +241,14 @@ impl Namespace {
         if let Some(held) = own {
             return Some(held.address.link.clone());
         }
-        self.routes
-            .iter()
-            .filter(|candidate| candidate.table == Route::MAIN || candidate.table == route.table)
-            .filter(|candidate| candidate.destination.contains(gateway))
-            .filter(|candidate| fits(candidate.link.as_deref()))
-            .filter(direct)
-            .max_by_key(|candidate| candidate.destination.prefix())
-            .and_then(|candidate| candidate.link.clone())
+        let own_table = Some(route.table).filter(|table| *table != Route::MAIN);
+        own_table
+            .into_iter()
+            .chain([Route::MAIN])
+            .flat_map(|table| self.routes.towards(table, gateway))
+            .find(|record| !record.unreachable && fits(self.link_of(record)) && direct(record))
+            .and_then(|record| self.link_of(record))
+            .map(str::to_owned)
     }
 
     pub(super) fn route_del(&mut self, old: &Route) -> Outcome {
@@ -193,33 +256,167 @@ impl Namespace {
             self.device_mut(link)?;
         }
         let ipv6 = old.destination.is_ipv6();
-        let position = self.routes.iter().position(|route| {
-            route.destination.network() == old.destination.network()
-                && route.destination.prefix() == old.destination.prefix()
-                && route.destination.is_ipv6() == ipv6
-                && route.table == old.table
-                && (old.protocol == 0 || route.protocol == old.protocol)
+        let says_where = old.link.is_some() || old.gateway.is_some();
+        let fits = |record: &Record| {
+            let route = &record.route;
+            (old.protocol == 0 || route.protocol == old.protocol)
                 && (old.metric == 0 || route.metric == old.metric)
-                && (old.link.is_none() || route.link == old.link)
-                && (old.gateway.is_none() || route.gateway == old.gateway)
-        });
-        match position {
-            Some(position) => {
-                self.routes.remove(position);
-                Ok(())
-            }
-            None => refuse(ESRCH),
+                && match (record.next_hop, record.unreachable) {
+                    // `fib_nh_match` and `ip6_route_del` do not look into it.
+                    (Some(_), _) => ipv6 || !says_where,
+                    (None, true) if !ipv6 => false,
+                    (None, _) => {
+                        (old.link.is_none() || route.link == old.link)
+                            && (old.gateway.is_none() || route.gateway == old.gateway)
+                    }
+                }
+        };
+        match self.routes.remove(old.table, old.destination, fits) {
+            true => Ok(()),
+            false => refuse(ESRCH),
         }
     }
 
-    fn is_local(&self, ip: IpAddr) -> bool {
+    /// A removal by key, protocol and, for IPv4, type.
+    pub(super) fn route_withdraw(&mut self, old: &forwarding::Route) -> Outcome {
+        let ipv6 = old.destination.is_ipv6();
+        let nowhere = match &old.via {
+            Via::Unreachable => Some(true),
+            Via::Other => None,
+            _ => Some(false),
+        };
+        let fits = |record: &Record| {
+            (old.protocol == 0 || record.route.protocol == old.protocol)
+                && (old.metric == 0 || record.route.metric == old.metric)
+                && (ipv6 || nowhere.is_none_or(|nowhere| nowhere == record.unreachable))
+        };
+        match self.routes.remove(old.table, old.destination, fits) {
+            true => Ok(()),
+            false => refuse(ESRCH),
+        }
+    }
+
+    /// The routes as [`Netlink`](crate::host::Netlink) shows them: those that lead somewhere, with their next hops written out.
+    pub(super) fn shown_routes(&self) -> impl Iterator<Item = Route> {
+        let leading = self.routes.iter().filter(|record| !record.unreachable);
+        leading.map(|record| {
+            let hop = record.next_hop.and_then(|id| self.next_hops.get(&id));
+            match hop {
+                Some(found) => {
+                    let scope = record.route.scope;
+                    let route = written_out(record.route.clone(), &found.value.hop);
+                    Route { scope, ..route }
+                }
+                None => record.route.clone(),
+            }
+        })
+    }
+
+    /// The routes as [`Forwarding`](crate::host::Forwarding) tells them.
+    pub(super) fn forwarding_routes(&self) -> impl Iterator<Item = forwarding::Route> {
+        self.routes.groups().flat_map(|records| {
+            let several =
+                |record: &Record| record.route.destination.is_ipv6() && is_one_of_several(record);
+            let count = records.iter().filter(|record| several(record)).count();
+            let mut told = false;
+            records.iter().filter_map(move |record| {
+                let is_part = count > 1 && several(record);
+                if is_part && std::mem::replace(&mut told, true) {
+                    return None;
+                }
+                let route = &record.route;
+                let via = if is_part { Via::Other } else { via(record) };
+                Some(forwarding::Route {
+                    destination: route.destination,
+                    table: route.table,
+                    metric: route.metric,
+                    protocol: route.protocol,
+                    via,
+                })
+            })
+        })
+    }
+
+    fn link_of<'a>(&'a self, record: &'a Record) -> Option<&'a str> {
+        match record.next_hop.and_then(|id| self.next_hops.get(&id)) {
+            Some(next_hop) => Some(&next_hop.value.hop.link),
+            None => record.route.link.as_deref(),
+        }
+    }
+
+    fn is_direct(&self, record: &Record) -> bool {
+        match record.next_hop.and_then(|id| self.next_hops.get(&id)) {
+            Some(next_hop) => next_hop.value.hop.gateway.is_none(),
+            None => record.route.gateway.is_none(),
+        }
+    }
+
+    pub(super) fn is_local(&self, ip: IpAddr) -> bool {
         self.addresses
             .iter()
             .any(|held| held.address.address.ip() == ip)
     }
 }
 
-/// `fib_find_info` and `rt6_duplicate_nexthop`, as far as routes are modelled: such a route is there already.
-fn same_next_hop(other: &Route, route: &Route) -> bool {
-    other.gateway == route.gateway && other.link == route.link && other.scope == route.scope
+/// An IPv4 route takes the first one's place; an IPv6 route (`fib6_add_rt2node`) that of one of its kind or else the first
+/// one's, and of several next hops all go.
+fn replace(others: &mut Vec<Record>, record: Record) {
+    let is_ipv6 = record.route.destination.is_ipv6();
+    let several = is_one_of_several(&record);
+    let alike = |other: &Record| is_ipv6 && is_one_of_several(other) == several;
+    let place = others.iter().position(alike).unwrap_or(0);
+    if let Some(room) = others.get_mut(place) {
+        *room = record;
+    }
+    if is_ipv6 && several {
+        let mut first = true;
+        others.retain(|other| !is_one_of_several(other) || std::mem::take(&mut first));
+    }
+}
+
+/// The route with the hop's link and gateway.
+pub(super) fn written_out(mut route: Route, hop: &Hop) -> Route {
+    route.link = Some((*hop.link).to_owned());
+    route.gateway = hop.gateway;
+    route.onlink = hop.onlink;
+    if route.destination.is_ipv4() && hop.gateway.is_none() {
+        route.scope = Route::SCOPE_LINK;
+    }
+    route
+}
+
+fn via(record: &Record) -> Via {
+    let route = &record.route;
+    let direct = record.next_hop.is_none() && route.gateway.is_none() && record.encap.is_none();
+    let other =
+        route.mtu.is_some() || route.advmss.is_some() || (route.source.is_some() && !direct);
+    match (record.next_hop, &route.link) {
+        _ if other => Via::Other,
+        _ if record.unreachable => Via::Unreachable,
+        (Some(id), _) => Via::NextHop(id),
+        (None, Some(link)) => Via::Hop(Box::new(Hop {
+            link: link.as_str().into(),
+            gateway: route.gateway,
+            onlink: route.onlink,
+            encap: record.encap,
+        })),
+        (None, None) => Via::Other,
+    }
+}
+
+/// `rt6_duplicate_nexthop`: such an IPv6 route is there already.
+fn same_next_hop(other: &Record, record: &Record) -> bool {
+    match (other.next_hop, record.next_hop) {
+        (None, None) => {
+            other.route.gateway == record.route.gateway
+                && other.route.link == record.route.link
+                && other.encap == record.encap
+        }
+        (one, other) => one == other,
+    }
+}
+
+/// `rt6_qualify_for_ecmp`: an IPv6 route that can be one of several next hops.
+fn is_one_of_several(record: &Record) -> bool {
+    record.next_hop.is_none() && record.route.gateway.is_some()
 }

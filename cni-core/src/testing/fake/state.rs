@@ -1,15 +1,18 @@
 //! What the fake kernel holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
+use ipnetwork::IpNetwork;
+
 use crate::host::firewall::Table;
-use crate::host::forwarding::{Entry, Key};
-use crate::host::netlink::{
-    Address, Link, LinkKind, MacAddr, OperState, PortSettings, Route, Vlan,
-};
+use crate::host::forwarding::LinkName;
+use crate::host::netlink::{Address, Link, LinkKind, MacAddr, OperState, PortSettings, Vlan};
 
 use super::firewall::TableRecord;
+use super::forwarding::HeldNextHop;
+use super::table::Routes;
 
 /// Number of a namespace inside the fake; never reused.
 pub(super) type NsId = usize;
@@ -45,14 +48,20 @@ pub(super) struct State {
     pub(super) macs_given: u32,
     pub(super) no_vlan_filtering: bool,
     pub(super) no_ipv6: bool,
+    pub(super) no_next_hops: bool,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Namespace {
     pub(super) links: BTreeMap<u32, Device>,
     pub(super) addresses: Vec<Held>,
-    pub(super) routes: Vec<Route>,
-    pub(super) entries: BTreeMap<Key, Entry>,
+    pub(super) routes: Routes,
+    pub(super) next_hops: BTreeMap<u32, HeldNextHop>,
+    /// Permanent ones: the fake passes no packets, so nobody learns.
+    pub(super) neighbours: BTreeMap<(LinkName, IpAddr), MacAddr>,
+    pub(super) fdb: BTreeMap<(LinkName, MacAddr), IpAddr>,
+    /// Priority, source and table; by which protocol.
+    pub(super) rules: BTreeMap<(u32, IpNetwork, u32), u8>,
     pub(super) tables: BTreeMap<Table, TableRecord>,
     pub(super) sysctls: BTreeMap<String, String>,
     pub(super) last_index: u32,
@@ -122,6 +131,7 @@ impl State {
             })
             .collect();
         for namespace in self.namespaces.values_mut() {
+            let had_carrier = namespace.with_carrier();
             for device in namespace.links.values_mut() {
                 let up = device.link.up;
                 let (carrier, reports) = match device.peer {
@@ -132,6 +142,11 @@ impl State {
                 device.link.oper_state = oper_state(up, carrier, reports);
             }
             namespace.settle_bridges();
+            // `nh_netdev_event`: a next hop needs carrier; a route has none if need be.
+            let has_carrier = namespace.with_carrier();
+            for link in had_carrier.difference(&has_carrier) {
+                namespace.flush_next_hops(link);
+            }
         }
     }
 }
@@ -171,6 +186,11 @@ impl Namespace {
             true => Ok(()),
             false => refuse(crate::host::netlink::errno::ENODEV),
         }
+    }
+
+    fn with_carrier(&self) -> BTreeSet<String> {
+        let carriers = self.links.values().filter(|device| device.link.carrier);
+        carriers.map(|device| device.link.name.clone()).collect()
     }
 
     pub(super) fn ports(&self, bridge: u32) -> impl Iterator<Item = &Device> {

@@ -142,7 +142,7 @@ fn route(payload: &[u8], names: &mut Names<'_>) -> Option<Route> {
     }
     let mut destination = unspecified(u8_at(payload, 0)?)?;
     let (mut table, mut metric) = (u32::from(table), 0);
-    let (mut next_hop, mut several, mut other) = (None, false, false);
+    let (mut next_hop, mut several, mut other, mut has_source) = (None, false, false, false);
     let mut found = FoundHop {
         onlink: flags & RTNH_F_ONLINK != 0,
         ..FoundHop::default()
@@ -155,7 +155,8 @@ fn route(payload: &[u8], names: &mut Names<'_>) -> Option<Route> {
             // `struct rtvia`: family of 2 bytes, then the address.
             RTA_VIA => found.gateway = ip_of(value.get(2..)?),
             RTA_PRIORITY => metric = u32_of(value)?,
-            RTA_PREFSRC | RTA_METRICS | RTA_FLOW => other = true,
+            RTA_PREFSRC => has_source = true,
+            RTA_METRICS | RTA_FLOW => other = true,
             // Of a group of next hops, too, for those who do not know groups.
             RTA_MULTIPATH => several = true,
             RTA_TABLE => table = u32_of(value)?,
@@ -168,8 +169,10 @@ fn route(payload: &[u8], names: &mut Names<'_>) -> Option<Route> {
     if table == RT_TABLE_LOCAL {
         return None;
     }
+    // What an address brings along says the address, and what is on the link.
+    let direct = next_hop.is_none() && found.gateway.is_none() && found.encap.is_none();
     let via = match (kind, next_hop) {
-        _ if other => Via::Other,
+        _ if other || (has_source && !direct) => Via::Other,
         (RTN_UNICAST, Some(id)) => Via::NextHop(id),
         (RTN_UNICAST, None) if !several => match found.hop(names) {
             Some(hop) => Via::Hop(Box::new(hop)),

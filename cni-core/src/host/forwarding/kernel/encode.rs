@@ -6,7 +6,7 @@ use ipnetwork::IpNetwork;
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST};
 
 use super::super::change::Change;
-use super::super::entry::{Encap, Entry, Hop, Kind, NextHop, PolicyRule, Route, Via};
+use super::super::entry::{Encap, Entry, Hop, NextHop, PolicyRule, Route, Via};
 use super::uapi::*;
 use crate::host::netlink::{MacAddr, errno};
 use crate::host::rtnl::{Batch, Failure, Writer};
@@ -28,7 +28,9 @@ pub(super) fn change(
     facts: &mut Facts<'_>,
     batch: &mut Batch,
 ) -> Result<(), Failure> {
-    valid(change)?;
+    if let Some((errno, message)) = change.fault() {
+        return Err(Failure::refused(errno, message));
+    }
     let entry = change.entry();
     let making = match change {
         Change::Add(_) => Some(NLM_F_CREATE | NLM_F_EXCL),
@@ -87,38 +89,6 @@ pub(super) fn change(
 /// Whether the failure means that all is as it was to be.
 pub(super) fn harmless(change: &Change, failure: &Failure) -> bool {
     matches!(change, Change::Replace(Entry::Rule(_))) && failure.errno == errno::EEXIST
-}
-
-/// Refuses what the kernel would understand in another way.
-fn valid(change: &Change) -> Result<(), Failure> {
-    let invalid = |message: &str| Err(Failure::refused(errno::EINVAL, message));
-    let made = !matches!(change, Change::Del(_));
-    match (change, change.entry()) {
-        // IPv6 would make one multipath route of both.
-        (Change::Prepend(_), Entry::Route(Route { destination, .. })) if destination.is_ipv6() => {
-            unsupported("only an IPv4 route can stand before another of its key")
-        }
-        (Change::Prepend(_), entry) if entry.kind() != Kind::Route => {
-            unsupported("only a route can be prepended")
-        }
-        (_, Entry::NextHop(next_hop)) if next_hop.id == 0 => {
-            invalid("0 is no next hop's id: the kernel would choose one")
-        }
-        (_, Entry::Route(route)) if route.table == 0 => {
-            invalid("there is no table 0: the kernel would take main")
-        }
-        (_, Entry::Route(route)) if made && route.via == Via::Other => {
-            invalid("a route to something that this crate has no value for cannot be made")
-        }
-        (_, Entry::Rule(rule)) if rule.table == 0 => {
-            invalid("there is no table 0: the kernel would choose an empty one")
-        }
-        _ => Ok(()),
-    }
-}
-
-fn unsupported(message: &str) -> Result<(), Failure> {
-    Err(Failure::refused(errno::EOPNOTSUPP, message))
 }
 
 /// `struct nhmsg` and `NHA_*`.

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
@@ -15,6 +15,7 @@ use super::change::{Change, Failed};
 use super::entry::{Entry, Kind, LinkName};
 use super::{Forwarding, Scope};
 use crate::host::netlink::{NetlinkError, errno};
+use crate::host::own_writes::{Key, OwnWrites};
 use crate::host::rtnl::{Batch, Connection, Failure, Writer, Written};
 use links::{Indexes, Names};
 use uapi::*;
@@ -34,6 +35,7 @@ struct State {
     /// Looks up links while a dump is under way on the other one.
     lookups: Connection,
     batch: Batch,
+    own_writes: Arc<OwnWrites>,
     ipv6: bool,
     next_hops: Option<bool>,
 }
@@ -41,9 +43,6 @@ struct State {
 /// Changes in one datagram. Their answers, should all fail, take some 80 KiB of the socket's 208 KiB; twice as many
 /// were not faster.
 const BATCH: usize = 64;
-
-/// The kernel has no such family: IPv6 is not built in, or was switched off at boot.
-const EAFNOSUPPORT: i32 = 97;
 
 impl KernelForwarding {
     /// Opens sockets in the calling thread's network namespace.
@@ -56,6 +55,7 @@ impl KernelForwarding {
                 connection: Connection::open()?,
                 lookups: Connection::open()?,
                 batch: Batch::default(),
+                own_writes: OwnWrites::here(),
                 ipv6: has_ipv6(),
                 next_hops: None,
             }),
@@ -137,7 +137,10 @@ impl State {
                 ipv6: self.ipv6,
             };
             match encode::change(change, &mut facts, &mut self.batch) {
-                Ok(()) => sent.push(index),
+                Ok(()) => {
+                    sent.push(index);
+                    note(change, &self.own_writes, &mut facts);
+                }
                 Err(failure) => failures.push((index, failure)),
             }
         }
@@ -231,6 +234,25 @@ impl State {
     }
 }
 
+/// Says to those who watch the kernel what it will not tell them: that this change is ours.
+fn note(change: &Change, own_writes: &OwnWrites, facts: &mut encode::Facts<'_>) {
+    let removed = matches!(change, Change::Del(_));
+    match change.entry() {
+        Entry::Fdb(entry) => {
+            if let Ok(index) = (facts.index)(&entry.link) {
+                let remote = (!removed).then_some(entry.remote);
+                own_writes.forwarding_entry(Key::Fdb(index, entry.mac), remote);
+            }
+        }
+        Entry::Neighbour(neighbour) => {
+            if let Ok(index) = (facts.index)(&neighbour.link) {
+                own_writes.neighbour(Key::Neighbour(index, neighbour.address), removed);
+            }
+        }
+        Entry::NextHop(_) | Entry::Route(_) | Entry::Rule(_) => {}
+    }
+}
+
 /// One dump of the kernel.
 struct Dump {
     kind: u16,
@@ -292,8 +314,9 @@ fn wanted(entry: &Entry, protocol: Option<u8>) -> bool {
     protocol.is_none_or(|protocol| protocol == found)
 }
 
+/// The kernel has no such dump, or no such family: IPv6 is not built in, or was switched off at boot.
 fn is_missing(failure: &Failure) -> bool {
-    matches!(failure.errno, errno::EOPNOTSUPP | EAFNOSUPPORT)
+    matches!(failure.errno, errno::EOPNOTSUPP | errno::EAFNOSUPPORT)
 }
 
 /// Whether the kernel has IPv6. Next hops without a gateway are then made for it, which routes of both families may use.

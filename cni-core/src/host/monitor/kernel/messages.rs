@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::io;
 
 use super::super::KernelEvent;
-use crate::host::forwarding::LinkName;
 use crate::host::forwarding::kernel::decode;
+use crate::host::forwarding::{Entry, Key, LinkName};
+use crate::host::own_writes::{self, OwnWrites, Watching};
 use crate::host::port;
 use crate::host::rtnl::wire::{attribute, string_of, u8_at, u16_at, u32_at};
 use crate::host::rtnl::{Connection, Failure, Writer, Written};
@@ -35,6 +36,7 @@ const HEADER: usize = 16;
 #[derive(Debug)]
 pub(super) struct Messages {
     links: HashMap<u32, Link>,
+    own_writes: Watching,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -57,6 +59,7 @@ impl Messages {
         let failed = |failure: Failure| io::Error::other(failure.named("ip link show"));
         Ok(Self {
             links: links.map_err(failed)?.into_iter().collect(),
+            own_writes: OwnWrites::here().watch(),
         })
     }
 
@@ -96,8 +99,39 @@ impl Messages {
                 }
             }
             NEW_GENERATION => tell(KernelEvent::Firewall),
-            RTM_NEWNEIGH | RTM_DELNEIGH if !self.is_of_vxlan(payload) => {}
+            RTM_NEWNEIGH | RTM_DELNEIGH => self.neighbour(kind, payload, tell),
             _ => self.entry(kind, payload).into_iter().for_each(tell),
+        }
+    }
+
+    /// A neighbour or a forwarding entry: `struct ndmsg`.
+    fn neighbour(&self, kind: u16, payload: &[u8], tell: &mut dyn FnMut(KernelEvent)) {
+        let index = u32_at(payload, 4).unwrap_or(0);
+        if !self.links.get(&index).is_some_and(|link| link.is_vxlan) {
+            return;
+        }
+        let Some(event) = self.entry(kind, payload) else {
+            return;
+        };
+        let own = match &event {
+            KernelEvent::Entry {
+                entry: Entry::Fdb(entry),
+                removed,
+            } => {
+                let remote = (!removed).then_some(entry.remote);
+                self.own_writes
+                    .is_so(own_writes::Key::Fdb(index, entry.mac), remote)
+            }
+            KernelEvent::Gone {
+                key: Key::Neighbour(_, address),
+            } => {
+                let key = own_writes::Key::Neighbour(index, *address);
+                is_removal(kind) && self.own_writes.is_so(key, None)
+            }
+            _ => false,
+        };
+        if !own {
+            tell(event);
         }
     }
 
@@ -149,12 +183,6 @@ impl Messages {
         }
         let key = decode::bare_key(kind, payload, &mut names)?;
         Some(KernelEvent::Gone { key })
-    }
-
-    /// Of a neighbour or forwarding entry: `struct ndmsg`.
-    fn is_of_vxlan(&self, payload: &[u8]) -> bool {
-        let link = u32_at(payload, 4).and_then(|index| self.links.get(&index));
-        link.is_some_and(|link| link.is_vxlan)
     }
 }
 

@@ -1,13 +1,16 @@
 //! What every [`Firewall`] must do and refuse.
 
+mod parts;
+
 use std::net::Ipv4Addr;
 
 use crate::host::firewall::{
-    Action, ChainKind, ChainSpec, DataType, Element, ElementData, Family, Field, Firewall,
-    FirewallChange, Hook, HookPoint, Match, Rule, SetSpec, Table, TableSpec, Value, ValueType,
-    Verdict,
+    Action, ChainSpec, DataType, Element, ElementData, Firewall, FirewallChange, TableSpec, Value,
+    ValueType, Verdict,
 };
 use crate::host::netlink::errno::{EBUSY, EEXIST, EINVAL, ENOENT, EOPNOTSUPP};
+
+use parts::*;
 
 /// Success, where an errno is expected.
 const DONE: i32 = 0;
@@ -345,137 +348,4 @@ async fn keys(firewall: &dyn Firewall, set: &str) -> Vec<Vec<Value>> {
     let mut keys: Vec<Vec<Value>> = found.into_iter().map(|element| element.key).collect();
     keys.sort();
     keys
-}
-
-fn table() -> Table {
-    Table {
-        family: Family::Inet,
-        name: "cni_conformance".to_owned(),
-    }
-}
-
-fn other() -> Table {
-    Table {
-        family: Family::Inet,
-        name: "cni_missing".to_owned(),
-    }
-}
-
-fn in_other(change: FirewallChange) -> FirewallChange {
-    match change {
-        FirewallChange::SetAdd { set, .. } => FirewallChange::SetAdd {
-            table: other(),
-            set,
-        },
-        FirewallChange::ChainAdd { chain, hook, .. } => FirewallChange::ChainAdd {
-            table: other(),
-            chain,
-            hook,
-        },
-        change => change,
-    }
-}
-
-fn hook() -> Hook {
-    Hook {
-        kind: ChainKind::Nat,
-        point: HookPoint::Postrouting,
-        priority: 100,
-    }
-}
-
-fn table_add() -> FirewallChange {
-    FirewallChange::TableAdd(table())
-}
-
-fn set(name: &str, data: Option<DataType>) -> SetSpec {
-    SetSpec {
-        name: name.to_owned(),
-        key: vec![ValueType::Ipv4],
-        data,
-    }
-}
-
-fn set_add(name: &str, data: Option<DataType>) -> FirewallChange {
-    FirewallChange::SetAdd {
-        table: table(),
-        set: set(name, data),
-    }
-}
-
-fn chain_add(name: &str, hook: Option<Hook>) -> FirewallChange {
-    FirewallChange::ChainAdd {
-        table: table(),
-        chain: name.to_owned(),
-        hook,
-    }
-}
-
-fn chain_del(name: &str) -> FirewallChange {
-    FirewallChange::ChainDel {
-        table: table(),
-        chain: name.to_owned(),
-    }
-}
-
-fn chain_flush(name: &str) -> FirewallChange {
-    FirewallChange::ChainFlush {
-        table: table(),
-        chain: name.to_owned(),
-    }
-}
-
-fn rule(matches: Vec<Match>, action: Action) -> Rule {
-    Rule { matches, action }
-}
-
-fn in_set(set: &str) -> Rule {
-    let condition = Match::InSet {
-        fields: vec![Field::Ipv4Source],
-        set: set.to_owned(),
-        negated: false,
-    };
-    rule(vec![condition], Action::Return)
-}
-
-fn by_map(map: &str) -> Rule {
-    let action = Action::VerdictMap {
-        fields: vec![Field::Ipv4Source],
-        map: map.to_owned(),
-    };
-    rule(Vec::new(), action)
-}
-
-fn rule_add(chain: &str, rule: Rule) -> FirewallChange {
-    FirewallChange::RuleAdd {
-        table: table(),
-        chain: chain.to_owned(),
-        rule,
-    }
-}
-
-fn key(n: u8) -> Element {
-    Element::new(vec![Value::Ipv4(Ipv4Addr::new(10, 0, 0, n))])
-}
-
-fn leading(n: u8, verdict: Verdict) -> Element {
-    let mut element = key(n);
-    element.data = Some(ElementData::Verdict(verdict));
-    element
-}
-
-fn element_add(set: &str, elements: &[Element]) -> FirewallChange {
-    FirewallChange::ElementAdd {
-        table: table(),
-        set: set.to_owned(),
-        elements: elements.to_vec(),
-    }
-}
-
-fn element_del(set: &str, elements: &[Element]) -> FirewallChange {
-    FirewallChange::ElementDel {
-        table: table(),
-        set: set.to_owned(),
-        elements: elements.to_vec(),
-    }
 }
