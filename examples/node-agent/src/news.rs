@@ -23,6 +23,7 @@ pub struct News {
     unreachable: BTreeMap<Arc<str>, String>,
     conflicts: BTreeSet<Conflict>,
     clashes: Vec<String>,
+    errors: Vec<String>,
     away: Option<String>,
     rejected: Option<String>,
     ready: Option<bool>,
@@ -46,6 +47,7 @@ impl Default for News {
             unreachable: BTreeMap::new(),
             conflicts: BTreeSet::new(),
             clashes: Vec::new(),
+            errors: Vec::new(),
             away: None,
             rejected: None,
             ready: None,
@@ -78,7 +80,13 @@ impl News {
         for words in &outcome.repaired {
             self.note(now, || format!("repaired: {words}"));
         }
-        for words in &outcome.errors {
+        // An update's errors are followed by a comparison of everything: its errors are all that there are.
+        let before = std::mem::replace(&mut self.errors, outcome.errors.clone());
+        for words in outcome
+            .errors
+            .iter()
+            .filter(|error| !before.contains(error))
+        {
             self.warn(now, || words.clone());
         }
     }
@@ -147,6 +155,10 @@ impl News {
         if self.ready != Some(readiness.is_ready()) {
             match readiness.missing.first() {
                 None => self.note(now, || status.line()),
+                // Told already, as an error.
+                Some(why) if self.errors.contains(why) => {
+                    self.warn(now, || "not connected".to_owned());
+                }
                 Some(why) => self.warn(now, || format!("not connected: {why}")),
             }
             self.ready = Some(readiness.is_ready());

@@ -1,5 +1,6 @@
 //! What others do to a node while its agent runs, and how soon it is right again.
 
+use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
@@ -31,7 +32,7 @@ const SOON: Duration = Duration::from_millis(250);
 struct Healthy {
     net: Net,
     pods: Vec<Attached>,
-    _agents: Vec<Process>,
+    agents: RefCell<Vec<Process>>,
 }
 
 impl Healthy {
@@ -44,12 +45,22 @@ impl Healthy {
         Self {
             net,
             pods,
-            _agents: agents,
+            agents: RefCell::new(agents),
         }
     }
 
     fn node(&self) -> &Node {
         self.net.cluster.node(0)
+    }
+
+    /// The agent must not mend between one command and the next.
+    fn damage(&self, damage: &str) {
+        self.agents.borrow_mut()[0].freeze(true);
+        match damage {
+            ROUTES => assert!(self.node().flush_routes(PROTOCOL) > 0),
+            script => drop(self.node().sh(script)),
+        }
+        self.agents.borrow_mut()[0].freeze(false);
     }
 
     /// Does this on the first node, and waits for its state to be as before. A machine under load may be late once.
@@ -63,7 +74,7 @@ impl Healthy {
         let mut times = Vec::new();
         for _ in 0..3 {
             let repaired = metric(self.node(), "cni_agent_drift_repaired_total");
-            do_to(self.node(), damage);
+            self.damage(damage);
             let start = Instant::now();
             let mut words;
             loop {
@@ -95,13 +106,6 @@ impl Healthy {
 /// What is done to a node by other means than a script.
 const ROUTES: &str = "all of our routes go, of either family and in all tables";
 
-fn do_to(node: &Node, damage: &str) {
-    match damage {
-        ROUTES => assert!(node.flush_routes(PROTOCOL) > 0),
-        script => drop(node.sh(script)),
-    }
-}
-
 /// What the kernel has.
 fn state(node: &Node) -> Snapshot {
     node.snapshot().without("/run/").without("/var/lib/")
@@ -121,7 +125,7 @@ fn damages(path: DataPath) -> Vec<String> {
     let mut all = vec![
         ROUTES.to_owned(),
         "ip route del 10.244.2.0/24; ip -6 route del fd00:244:3::/64".to_owned(),
-        "ip route replace 10.244.2.0/24 via 192.0.2.254".to_owned(),
+        "ip route replace 10.244.2.0/24 via 192.0.2.254 proto 167".to_owned(),
         "ip nexthop flush proto 167".to_owned(),
         "nft flush ruleset".to_owned(),
         format!(
@@ -146,7 +150,7 @@ fn damages(path: DataPath) -> Vec<String> {
             "ip link set vxlan.1 alias ''",
             "ip address flush dev vxlan.1",
             "ip link set vxlan.1 down; ip link set vxlan.1 name stray; ip link set stray up",
-            "ip link del vxlan.1; ip link add vxlan.1 type vxlan id 9 dstport 9999",
+            "ip link del vxlan.1; ip link add vxlan.1 type vxlan id 9 dstport 9999; ip link set vxlan.1 alias cni:net",
             "ip rule del priority 31000; ip -6 rule del priority 31000",
             "ip route del 192.0.2.2 table 167; ip -6 route del 2001:db8:a::3 table 167",
         ]
