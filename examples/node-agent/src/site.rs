@@ -51,13 +51,15 @@ impl Pages for Site {
 
 impl Site {
     fn health(&self) -> Page {
-        let alive = self.status.lock().is_alive(Instant::now());
+        let status = self.status.lock();
+        let alive = status.is_alive(Instant::now());
         let words = if alive {
-            "alive\n"
+            "alive"
         } else {
-            "one step has taken more than a minute\n"
+            "one step has taken more than a minute"
         };
-        text(alive, words.to_owned())
+        // The rest is for people: what others do wrong is no reason to start the agent anew.
+        text(alive, format!("{words}\n{}", status.readiness().text()))
     }
 
     async fn metrics(&self) -> Page {

@@ -222,7 +222,7 @@ fn a_foreign_route_on_a_peers_prefix_is_overtaken_and_left_alone<P: Over>() {
 
 /// What a network manager does after its link has come back.
 const CONFIGURE: &str = "ip address replace 192.0.2.1/24 dev $link; ip address replace 2001:db8:a::1/64 dev $link nodad; \
-                         ip route replace default via 192.0.2.254; ip -6 route replace default via 2001:db8:a::fe";
+                         ip route replace default via 192.0.2.254 proto static; ip -6 route replace default via 2001:db8:a::fe proto static";
 
 fn an_uplink_that_flaps_or_is_renamed_takes_nothing_along_for_long<P: Over>() {
     let healthy = Healthy::build::<P>();
@@ -271,7 +271,7 @@ fn a_node_that_moves_to_another_address_is_followed<P: Over>() {
         "ip address add 192.0.2.101/24 dev eth0; ip address del 192.0.2.1/24 dev eth0
          ip address replace 192.0.2.101/24 dev eth0
          ip address add 2001:db8:a::101/64 dev eth0 nodad; ip address del 2001:db8:a::1/64 dev eth0
-         ip route replace default via 192.0.2.254; ip -6 route replace default via 2001:db8:a::fe",
+         ip route replace default via 192.0.2.254 proto static; ip -6 route replace default via 2001:db8:a::fe proto static",
     );
     healthy.net.tell(&file);
     let start = Instant::now();
