@@ -129,7 +129,11 @@ impl Status {
         let mut readiness = Readiness::default();
         let missing = &mut readiness.missing;
         match (self.in_sync || self.compared, &self.me) {
-            (false, _) => missing.push("the source has not told of all nodes yet".to_owned()),
+            (false, _) => {
+                let why = self.away.as_ref().or(self.rejected.as_ref());
+                let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+                missing.push(format!("the source has not told of all nodes yet{why}"));
+            }
             (true, None) => {
                 missing.push("this node is not among the nodes of the cluster".to_owned())
             }

@@ -198,7 +198,7 @@ impl Stage {
     }
 
     fn disturb(&self) {
-        self.kernel.send(KernelEvent::Firewall).unwrap();
+        self.kernel.send(KernelEvent::Overrun).unwrap();
     }
 
     /// The next piece of work, and how long it was waited for.
