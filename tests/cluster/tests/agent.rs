@@ -6,7 +6,7 @@ use cni_testkit::cluster::{Layout, Matrix};
 use cni_testkit::{Test, tests, workspace_plugin};
 use serde_json::json;
 
-use crate::world::{Classic, DataPath, Flow, HostGw, NETWORK, Net, Over};
+use crate::world::{Classic, Flow, HostGw, NETWORK, Net, Over};
 
 pub(crate) const TESTS: &[Test] = &tests![
     a_dry_run_prints_what_once_does_and_changes_nothing::<Flow>,
@@ -62,5 +62,4 @@ fn a_dry_run_prints_what_once_does_and_changes_nothing<O: Over>() {
     let nodes = net.cluster.nodes().iter();
     let pods: Vec<_> = nodes.map(|node| node.attach(&net.chain)).collect();
     Matrix::of(&pods).assert_all(12);
-    let _ = DataPath::Flow;
 }

@@ -107,7 +107,7 @@ impl Healthy {
 const ROUTES: &str = "all of our routes go, of either family and in all tables";
 
 /// What the kernel has.
-fn state(node: &Node) -> Snapshot {
+pub(crate) fn state(node: &Node) -> Snapshot {
     node.snapshot().without("/run/").without("/var/lib/")
 }
 

@@ -2,6 +2,8 @@
 
 mod agent;
 mod agent_heal;
+mod agent_restart;
+mod agent_tell;
 mod alone;
 mod closed;
 mod direct;
@@ -21,6 +23,8 @@ fn main() -> ExitCode {
         lab::TESTS,
         agent::TESTS,
         agent_heal::TESTS,
+        agent_restart::TESTS,
+        agent_tell::TESTS,
         alone::TESTS,
         model::TESTS,
         wire::TESTS,
