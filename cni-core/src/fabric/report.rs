@@ -14,6 +14,8 @@ use super::items::{Item, Stage};
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Report {
+    /// Everything was read and compared.
+    pub full: bool,
     /// Changes made, by what was changed. Empty where everything was right.
     pub made: BTreeMap<Thing, Count>,
     /// What a full pass found to be other than an earlier pass had left it, and repaired, in words: at most
@@ -108,6 +110,7 @@ impl Report {
 
     /// Adds what a second pass did; what it found takes the place of what the first one did.
     pub(super) fn absorb(&mut self, later: Self) {
+        self.full |= later.full;
         for (thing, count) in later.made {
             let sum = self.made.entry(thing).or_default();
             sum.added += count.added;

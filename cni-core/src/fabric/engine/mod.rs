@@ -171,7 +171,10 @@ impl Engine {
     }
 
     async fn pass(&mut self, view: &View, removal: Removal, drift: bool) -> Report {
-        let mut report = Report::default();
+        let mut report = Report {
+            full: true,
+            ..Report::default()
+        };
         self.known = None;
         let mut known = match self.prepare(view).await {
             Ok(known) => known,
@@ -180,7 +183,14 @@ impl Engine {
                 return report;
             }
         };
-        if let Err(error) = self.make_base(&known.base, drift, &mut report).await {
+        let mut made = self.make_base(&known.base, drift, &mut report).await;
+        let stale: Vec<String> = known.stale_devices().cloned().collect();
+        if made.is_err() && removal == Removal::Allowed && !stale.is_empty() {
+            // The kernel has room for one tunnel of a VNI and port: a device of ours by another name may be in the way.
+            self.remove_links(&stale, &mut report).await;
+            made = self.make_base(&known.base, drift, &mut report).await;
+        }
+        if let Err(error) = made {
             report.failed("the node's own device, addresses and parameters", error);
         } else if let Err(error) = self
             .make_rest(&mut known, view, removal, drift, &mut report)
