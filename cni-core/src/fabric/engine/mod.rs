@@ -2,6 +2,7 @@
 
 mod cleanup;
 mod look;
+mod room;
 mod update;
 mod write;
 
@@ -25,6 +26,7 @@ use super::index::{Index, NOBODY, Whose};
 use super::items::{Item, Stage};
 use super::{Base, Census, Difference, Fabric, Facts, Owner, Reach, Report, Thing, facts};
 use look::Look;
+use room::Neighbours;
 use write::Writer;
 
 /// Makes the kernel what a fabric declares, and keeps it so.
@@ -67,6 +69,7 @@ struct Known {
     delicate: HashSet<u64>,
     unreachable: BTreeMap<NodeUid, (Arc<str>, String)>,
     clashes: Vec<String>,
+    neighbours: Neighbours,
     /// The kernel was left as it must be.
     settled: bool,
 }
@@ -113,6 +116,7 @@ impl Engine {
             report.absorb(later);
             return report;
         }
+        self.make_room(false, &mut report).await;
         self.tell(&mut report);
         report
     }
@@ -144,6 +148,7 @@ impl Engine {
         let mut difference = Difference {
             base,
             mtu: known.base.mtu,
+            raises: self.room_lacking(&mut known.neighbours).await,
             unreachable: known.unreachable.into_values().collect(),
             clashes: known.clashes,
             ..Difference::default()
@@ -231,6 +236,7 @@ impl Engine {
         }
         known.settled = report.is_complete();
         self.known = Some(known);
+        self.make_room(drift, &mut report).await;
         self.tell(&mut report);
         report
     }
@@ -365,6 +371,7 @@ impl Engine {
             delicate: HashSet::new(),
             unreachable: BTreeMap::new(),
             clashes: Vec::new(),
+            neighbours: Neighbours::default(),
             settled: false,
         })
     }
@@ -386,6 +393,7 @@ impl Engine {
         if let Some(known) = &self.known {
             report.unreachable = known.unreachable.values().cloned().collect();
             report.clashes.clone_from(&known.clashes);
+            report.limits = known.neighbours.short();
         }
     }
 
