@@ -3,6 +3,7 @@
 mod cleanup;
 mod concerns;
 mod look;
+mod room;
 mod update;
 mod write;
 
@@ -24,6 +25,7 @@ use super::index::{Index, NOBODY, Whose};
 use super::items::{Item, Stage};
 use super::{Base, Census, Difference, Fabric, Facts, Owner, Reach, Report, Thing, facts};
 use look::Look;
+use room::Neighbours;
 use write::Writer;
 
 /// Makes the kernel what a fabric declares, and keeps it so.
@@ -66,6 +68,7 @@ struct Known {
     delicate: HashSet<u64>,
     unreachable: BTreeMap<NodeUid, (Arc<str>, String)>,
     clashes: Vec<String>,
+    neighbours: Neighbours,
     /// The kernel was left as it must be.
     settled: bool,
 }
@@ -112,6 +115,7 @@ impl Engine {
             report.absorb(later);
             return report;
         }
+        self.make_room(false, &mut report).await;
         self.tell(&mut report);
         report
     }
@@ -143,6 +147,7 @@ impl Engine {
         let mut difference = Difference {
             base,
             mtu: known.base.mtu,
+            raises: self.room_lacking(&mut known.neighbours).await,
             unreachable: known.unreachable.into_values().collect(),
             clashes: known.clashes,
             ..Difference::default()
@@ -200,6 +205,7 @@ impl Engine {
         }
         known.settled = report.is_complete();
         self.known = Some(known);
+        self.make_room(drift, &mut report).await;
         self.tell(&mut report);
         report
     }
@@ -334,6 +340,7 @@ impl Engine {
             delicate: HashSet::new(),
             unreachable: BTreeMap::new(),
             clashes: Vec::new(),
+            neighbours: Neighbours::default(),
             settled: false,
         })
     }
@@ -355,6 +362,7 @@ impl Engine {
         if let Some(known) = &self.known {
             report.unreachable = known.unreachable.values().cloned().collect();
             report.clashes.clone_from(&known.clashes);
+            report.limits = known.neighbours.short();
         }
     }
 
