@@ -4,6 +4,7 @@ mod cleanup;
 mod concerns;
 mod guard;
 mod look;
+mod room;
 mod table;
 mod update;
 mod write;
@@ -17,7 +18,7 @@ use crate::cluster::{Node, NodeChange, NodeUid, View};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::Host;
 use crate::host::firewall::TableState;
-use crate::host::netlink::{NetlinkChange, NetlinkExt, errno};
+use crate::host::netlink::{NetlinkChange, NetlinkExt};
 use crate::plan::{self, Establishing, Handles, Object, Scope, establish};
 
 use super::census::{Lengths, Tally};
@@ -27,6 +28,7 @@ use super::index::{Index, NOBODY, Part, Whose};
 use super::items::Item;
 use super::{Base, Census, Difference, Fabric, Facts, Owner, Reach, Report, Thing, facts, tables};
 use look::Look;
+use room::Neighbours;
 use write::Writer;
 
 /// Makes the kernel what a fabric declares, and keeps it so.
@@ -83,6 +85,7 @@ struct Known {
     delicate: HashSet<u64>,
     unreachable: BTreeMap<NodeUid, (Arc<str>, String)>,
     clashes: Vec<String>,
+    neighbours: Neighbours,
     /// The kernel was left as it must be.
     settled: bool,
 }
@@ -126,6 +129,7 @@ impl Engine {
             report.absorb(later);
             return report;
         }
+        self.make_room(false, &mut report).await;
         self.tell(&mut report);
         report
     }
@@ -159,6 +163,7 @@ impl Engine {
         let mut difference = Difference {
             base,
             mtu: known.base.mtu,
+            raises: self.room_lacking(&mut known.neighbours).await,
             unreachable: known.unreachable.into_values().collect(),
             clashes: known.clashes,
             ..Difference::default()
@@ -187,7 +192,10 @@ impl Engine {
     }
 
     async fn pass(&mut self, view: &View, removal: Removal, drift: bool) -> Report {
-        let mut report = Report::default();
+        let mut report = Report {
+            full: true,
+            ..Report::default()
+        };
         self.known = None;
         let mut known = match self.prepare(view, removal).await {
             Ok(known) => known,
@@ -198,9 +206,8 @@ impl Engine {
         };
         let mut made = self.make_base(&known.base, drift, &mut report).await;
         let stale: Vec<String> = known.stale_devices().cloned().collect();
-        let taken = matches!(&made, Err(error) if error.errno() == Some(errno::EEXIST));
-        if taken && removal == Removal::Allowed && !stale.is_empty() {
-            // One of them may have what the new one needs: of one VNI and port there is one device.
+        if made.is_err() && removal == Removal::Allowed && !stale.is_empty() {
+            // The kernel has room for one tunnel of a VNI and port: a device of ours by another name may be in the way.
             self.remove_links(&stale, &mut report).await;
             made = self.make_base(&known.base, drift, &mut report).await;
         }
@@ -214,6 +221,7 @@ impl Engine {
         }
         known.settled = report.is_complete();
         self.known = Some(known);
+        self.make_room(drift, &mut report).await;
         self.tell(&mut report);
         report
     }
@@ -348,6 +356,7 @@ impl Engine {
             delicate: HashSet::new(),
             unreachable: BTreeMap::new(),
             clashes: Vec::new(),
+            neighbours: Neighbours::default(),
             settled: false,
         })
     }
@@ -369,6 +378,7 @@ impl Engine {
         if let Some(known) = &self.known {
             report.unreachable = known.unreachable.values().cloned().collect();
             report.clashes.clone_from(&known.clashes);
+            report.limits = known.neighbours.short();
         }
     }
 

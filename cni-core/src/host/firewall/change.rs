@@ -94,6 +94,22 @@ impl FirewallChange {
         Script(self).to_string()
     }
 
+    /// The table that is changed.
+    pub fn table(&self) -> &Table {
+        match self {
+            Self::TableAdd(table) | Self::TableDel(table) => table,
+            Self::SetAdd { table, .. }
+            | Self::SetDel { table, .. }
+            | Self::ChainAdd { table, .. }
+            | Self::ChainFlush { table, .. }
+            | Self::ChainDel { table, .. }
+            | Self::RuleAdd { table, .. }
+            | Self::RuleDel { table, .. }
+            | Self::ElementAdd { table, .. }
+            | Self::ElementDel { table, .. } => table,
+        }
+    }
+
     /// Whether the kernel frees something after the change, and so waits for readers when the socket is closed.
     pub fn deletes(&self) -> bool {
         match self {

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "kernel")]
 mod kernel;
+#[cfg(any(test, feature = "kernel", feature = "testing"))]
+pub(crate) mod queue;
 
 use std::fmt;
 

@@ -1,6 +1,6 @@
 //! nftables: `net/netfilter/nf_tables_api.c`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 
@@ -9,6 +9,7 @@ use crate::host::firewall::{
     FirewallChange, Hook, HookPoint, Match, Rule, RuleState, SetSpec, SetState, Table, TableState,
     Value, ValueType, Verdict,
 };
+use crate::host::monitor::KernelEvent;
 use crate::host::netlink::NetlinkError;
 use crate::host::netlink::errno::{EBUSY, EEXIST, EINVAL, ENOENT, EOPNOTSUPP};
 
@@ -100,6 +101,16 @@ impl Firewall for Handle {
         {
             (namespace.tables, namespace.last_handle) = before;
             return Err(error(all(), refusal));
+        }
+        let process = Some(self.kernel.process);
+        let touched: BTreeSet<&Table> = changes.iter().map(FirewallChange::table).collect();
+        for table in touched {
+            let told = || {
+                Some(KernelEvent::Firewall {
+                    table: table.clone(),
+                })
+            };
+            state.tell(process, self.ns, told);
         }
         Ok(())
     }
