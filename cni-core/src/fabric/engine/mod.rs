@@ -10,7 +10,6 @@ mod update;
 mod write;
 
 use std::collections::{BTreeMap, HashSet};
-use std::hash::RandomState;
 use std::sync::Arc;
 
 use crate::cancel::Cancel;
@@ -23,6 +22,7 @@ use crate::plan::{self, Establishing, Handles, Object, Scope, establish};
 
 use super::census::{Lengths, Tally};
 use super::diff::{Act, Step, in_order};
+use super::hash::Seed;
 use super::ids::Ids;
 use super::index::{Index, NOBODY, Part, Whose};
 use super::items::Item;
@@ -43,7 +43,7 @@ pub struct Engine {
     host: Host,
     fabric: Arc<dyn Fabric>,
     owner: Owner,
-    hasher: RandomState,
+    seed: Seed,
     known: Option<Known>,
 }
 
@@ -98,7 +98,7 @@ impl Engine {
             host,
             fabric,
             owner,
-            hasher: RandomState::new(),
+            seed: Seed::random(),
             known: None,
         }
     }
