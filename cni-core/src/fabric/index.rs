@@ -353,6 +353,9 @@ impl Step {
         };
         let entry = entry.clone();
         Some(match self.act {
+            // What has its id may be something that no entry stands for, a blackhole say, and that a read leaves out. Nobody
+            // else comes by these ids by chance.
+            Act::Add if matches!(entry, Entry::NextHop(_)) => Change::Replace(entry),
             Act::Add => Change::Add(entry),
             Act::Replace => Change::Replace(entry),
             Act::Prepend => Change::Prepend(entry),

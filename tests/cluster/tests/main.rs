@@ -6,6 +6,7 @@ mod direct;
 mod flannel;
 mod lab;
 mod model;
+mod told;
 mod verbs;
 mod wire;
 mod world;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         direct::TESTS,
         flannel::TESTS,
         verbs::TESTS,
+        told::TESTS,
     ]
     .concat();
     run_with_plugins(&all)
