@@ -1,6 +1,5 @@
 //! Each kind of event, after a change that another program made.
 
-use cni_core::host::KernelEvent;
 use cni_core::host::forwarding::*;
 
 use super::support::*;
@@ -200,7 +199,7 @@ pub(crate) fn each_transaction_of_nftables_is_told() {
         "nft 'delete element inet other addresses { 192.0.2.1 }'",
         "nft flush ruleset",
     ] {
-        assert_eq!(watch.after(change), [KernelEvent::Firewall], "{change}");
+        assert_eq!(watch.after(change), [firewall("other")], "{change}");
     }
 }
 

@@ -180,5 +180,5 @@ pub(crate) fn transactions_of_this_process_are_left_out() {
         assert_eq!(watch.taken(), []);
     }
     let events = watch.after("nft add table inet other");
-    assert_eq!(events, [KernelEvent::Firewall]);
+    assert_eq!(events, [firewall("other")]);
 }

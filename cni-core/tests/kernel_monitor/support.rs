@@ -5,6 +5,8 @@ use std::process::Command;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use cni_core::host::firewall::{Family, Table};
+use cni_core::host::forwarding::*;
 use cni_core::host::monitor::KernelMonitor;
 use cni_core::host::{KernelEvent, Monitor};
 
@@ -150,6 +152,14 @@ pub(crate) fn made(entry: Entry) -> KernelEvent {
         entry,
         removed: false,
     }
+}
+
+pub(crate) fn firewall(table: &str) -> KernelEvent {
+    let table = Table {
+        family: Family::Inet,
+        name: table.to_owned(),
+    };
+    KernelEvent::Firewall { table }
 }
 
 pub(crate) fn removed(entry: Entry) -> KernelEvent {

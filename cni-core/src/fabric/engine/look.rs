@@ -39,9 +39,9 @@ impl Engine {
             index.want(item, NOBODY);
         }
         for (peer, whose) in peers.iter().zip(NOBODY + 1..) {
-            for item in self.reached(known, peer) {
-                index.want(&item, whose);
-            }
+            let items = self.reached(known, peer);
+            known.neighbours.add(&items);
+            items.iter().for_each(|item| index.want(item, whose));
         }
         index.seal();
         self.see_entries(known, &mut index).await?;

@@ -1,7 +1,9 @@
 //! The engine: makes the kernel what a fabric declares for the nodes that are known.
 
 mod cleanup;
+mod concerns;
 mod look;
+mod room;
 mod update;
 mod write;
 
@@ -13,8 +15,6 @@ use crate::cancel::Cancel;
 use crate::cluster::{Node, NodeChange, NodeUid, View};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::Host;
-use crate::host::forwarding::{Entry, Key, Route};
-use crate::host::monitor::KernelEvent;
 use crate::host::netlink::{NetlinkChange, NetlinkExt};
 use crate::plan::{self, Establishing, Handles, Object, Scope, establish};
 
@@ -25,6 +25,7 @@ use super::index::{Index, NOBODY, Whose};
 use super::items::{Item, Stage};
 use super::{Base, Census, Difference, Fabric, Facts, Owner, Reach, Report, Thing, facts};
 use look::Look;
+use room::Neighbours;
 use write::Writer;
 
 /// Makes the kernel what a fabric declares, and keeps it so.
@@ -67,6 +68,7 @@ struct Known {
     delicate: HashSet<u64>,
     unreachable: BTreeMap<NodeUid, (Arc<str>, String)>,
     clashes: Vec<String>,
+    neighbours: Neighbours,
     /// The kernel was left as it must be.
     settled: bool,
 }
@@ -113,6 +115,7 @@ impl Engine {
             report.absorb(later);
             return report;
         }
+        self.make_room(false, &mut report).await;
         self.tell(&mut report);
         report
     }
@@ -144,6 +147,7 @@ impl Engine {
         let mut difference = Difference {
             base,
             mtu: known.base.mtu,
+            raises: self.room_lacking(&mut known.neighbours).await,
             unreachable: known.unreachable.into_values().collect(),
             clashes: known.clashes,
             ..Difference::default()
@@ -161,46 +165,6 @@ impl Engine {
         report
     }
 
-    /// Whether a kernel event may have touched what is ours, or what it depends on: then a full pass is due.
-    pub fn concerns(&self, event: &KernelEvent) -> bool {
-        let Some(known) = &self.known else {
-            return true;
-        };
-        let device = known.base.device.as_deref();
-        let links = |index, name: &String| {
-            self.owner.devices.contains(name)
-                || device == Some(name)
-                || known.is_uplink(index, name)
-        };
-        match event {
-            KernelEvent::Link { index, name, .. } => links(*index, name),
-            // Others' addresses matter only while this node's own are nowhere to be found.
-            KernelEvent::Address { index, name } => links(*index, name) || known.is_homeless(),
-            KernelEvent::Entry { entry, .. } => self.concerns_entry(known, entry),
-            KernelEvent::Gone { key } => match key {
-                Key::NextHop(id) => known.ids.holds(*id),
-                Key::Neighbour(link, _) | Key::Fdb(link, _) => device == Some(&**link),
-                Key::Route(..) | Key::Rule(..) => true,
-            },
-            KernelEvent::Firewall => known.base.table.is_some(),
-            KernelEvent::Overrun => true,
-        }
-    }
-
-    fn concerns_entry(&self, known: &Known, entry: &Entry) -> bool {
-        let device = known.base.device.as_deref();
-        match entry {
-            // Another program's may have taken the place of ours.
-            Entry::NextHop(hop) => hop.protocol == self.owner.protocol || known.ids.holds(hop.id),
-            Entry::Rule(rule) => rule.protocol == self.owner.protocol,
-            Entry::Neighbour(neighbour) => device == Some(&*neighbour.link),
-            Entry::Fdb(entry) => device == Some(&*entry.link),
-            Entry::Route(route) => {
-                route.protocol == self.owner.protocol || known.may_hold(route, &self.owner)
-            }
-        }
-    }
-
     /// Full passes: a second one where the first one could not do everything.
     async fn passes(&mut self, view: &View, removal: Removal, drift: bool) -> Report {
         let mut report = self.pass(view, removal, drift).await;
@@ -212,7 +176,10 @@ impl Engine {
     }
 
     async fn pass(&mut self, view: &View, removal: Removal, drift: bool) -> Report {
-        let mut report = Report::default();
+        let mut report = Report {
+            full: true,
+            ..Report::default()
+        };
         self.known = None;
         let mut known = match self.prepare(view).await {
             Ok(known) => known,
@@ -221,7 +188,14 @@ impl Engine {
                 return report;
             }
         };
-        if let Err(error) = self.make_base(&known.base, drift, &mut report).await {
+        let mut made = self.make_base(&known.base, drift, &mut report).await;
+        let stale: Vec<String> = known.stale_devices().cloned().collect();
+        if made.is_err() && removal == Removal::Allowed && !stale.is_empty() {
+            // The kernel has room for one tunnel of a VNI and port: a device of ours by another name may be in the way.
+            self.remove_links(&stale, &mut report).await;
+            made = self.make_base(&known.base, drift, &mut report).await;
+        }
+        if let Err(error) = made {
             report.failed("the node's own device, addresses and parameters", error);
         } else if let Err(error) = self
             .make_rest(&mut known, view, removal, drift, &mut report)
@@ -231,6 +205,7 @@ impl Engine {
         }
         known.settled = report.is_complete();
         self.known = Some(known);
+        self.make_room(drift, &mut report).await;
         self.tell(&mut report);
         report
     }
@@ -365,6 +340,7 @@ impl Engine {
             delicate: HashSet::new(),
             unreachable: BTreeMap::new(),
             clashes: Vec::new(),
+            neighbours: Neighbours::default(),
             settled: false,
         })
     }
@@ -386,6 +362,7 @@ impl Engine {
         if let Some(known) = &self.known {
             report.unreachable = known.unreachable.values().cloned().collect();
             report.clashes.clone_from(&known.clashes);
+            report.limits = known.neighbours.short();
         }
     }
 
@@ -398,36 +375,6 @@ impl Engine {
 }
 
 impl Known {
-    fn is_uplink(&self, index: u32, name: &str) -> bool {
-        let mut uplinks = self.facts.uplinks.iter();
-        uplinks.any(|uplink| uplink.index == index || &*uplink.link == name)
-    }
-
-    /// None of this node's underlay addresses is on any link.
-    fn is_homeless(&self) -> bool {
-        let uplinks = &self.facts.uplinks;
-        let there = |own| uplinks.iter().any(|uplink| uplink.addresses.contains(own));
-        !self.me.underlay.iter().all(there)
-    }
-
-    /// Whether another program's route may stand in the way of one of ours, or tell of a segment: by table and length, because
-    /// what we want is not kept.
-    fn may_hold(&self, route: &Route, owner: &Owner) -> bool {
-        let length = route.destination.prefix();
-        let lengths = match route.destination.is_ipv6() {
-            true => &self.census.lengths6,
-            false => &self.census.lengths4,
-        };
-        let to_pods = route.table == u32::from(owner.protocol) || lengths.contains(&length);
-        let segment = match &route.via {
-            crate::host::forwarding::Via::Hop(hop) if hop.gateway.is_none() => {
-                length > 0 && self.is_uplink(0, &hop.link)
-            }
-            _ => false,
-        };
-        to_pods || segment
-    }
-
     fn stale_devices(&self) -> impl Iterator<Item = &String> {
         let items = &self.base.desired.items;
         let wanted = |name: &String| {

@@ -313,6 +313,7 @@ async fn cleanup_leaves_what_is_not_ours() {
     assert!(report.is_complete() && report.changes() > 10, "{report:?}");
     let mut expected = before;
     expected.push(text);
+    expected.sort();
     assert_eq!(state(&host).await, expected);
     let again = engine.cleanup().await;
     assert_eq!((again.changes(), again.errors.len()), (0, 0), "{again:?}");

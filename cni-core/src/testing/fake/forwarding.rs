@@ -30,6 +30,9 @@ pub(super) struct HeldNextHop {
     pub(super) is_ipv6: bool,
 }
 
+/// Priority, source, table and protocol (`rule_exists`).
+pub(super) type RuleKey = (u32, IpNetwork, u32, u8);
+
 /// What the kernel was built with, and booted with.
 #[derive(Debug, Clone, Copy)]
 struct Has {
@@ -127,7 +130,7 @@ impl Namespace {
             Kind::Rule => {
                 let of_kernel = kernel_rules().filter(|rule| has.ipv6 || rule.source.is_ipv4());
                 let others = self.rules.iter();
-                let others = others.map(|((priority, source, table), protocol)| PolicyRule {
+                let others = others.map(|(priority, source, table, protocol)| PolicyRule {
                     priority: *priority,
                     source: *source,
                     table: *table,
@@ -222,9 +225,7 @@ impl Namespace {
                 if !has.ipv6 && rule.source.is_ipv6() {
                     return refuse(EAFNOSUPPORT);
                 }
-                let key = rule_key(rule);
-                let ours = rule.protocol == 0 || self.rules.get(&key) == Some(&rule.protocol);
-                ours && self.rules.remove(&key).is_some()
+                self.rules.remove(&rule_key(rule))
             }
         };
         if found { Ok(()) } else { refuse(ENOENT) }
@@ -357,22 +358,21 @@ impl Namespace {
             return refuse(EAFNOSUPPORT);
         }
         let key = rule_key(new);
-        let there =
-            self.rules.contains_key(&key) || kernel_rules().any(|rule| rule_key(&rule) == key);
-        match (there, taken) {
-            (true, Taken::Refuse) => refuse(EEXIST),
-            (true, _) => Ok(()),
-            (false, _) => {
-                self.rules.insert(key, new.protocol);
-                Ok(())
-            }
+        let there = self.rules.contains(&key) || kernel_rules().any(|rule| rule_key(&rule) == key);
+        if there && taken == Taken::Refuse {
+            return refuse(EEXIST);
         }
+        if !there {
+            self.rules.insert(key);
+        }
+        Ok(())
     }
 }
 
-fn rule_key(rule: &PolicyRule) -> (u32, IpNetwork, u32) {
+fn rule_key(rule: &PolicyRule) -> RuleKey {
     let source = IpNetwork::new(rule.source.network(), rule.source.prefix());
-    (rule.priority, source.unwrap_or(rule.source), rule.table)
+    let source = source.unwrap_or(rule.source);
+    (rule.priority, source, rule.table, rule.protocol)
 }
 
 /// Those that a namespace begins with (`fib_default_rules_init`, `fib6_rules_net_init`).

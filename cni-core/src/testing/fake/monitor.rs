@@ -327,7 +327,7 @@ mod tests {
             matches!(
                 &told[..],
                 [
-                    KernelEvent::Firewall,
+                    KernelEvent::Firewall { .. },
                     KernelEvent::Entry {
                         entry: Entry::Route(Route {
                             via: Via::Hop(_),
