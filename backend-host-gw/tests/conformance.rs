@@ -31,13 +31,17 @@ async fn check_names_every_drift_in_the_nodes_part_and_the_peers_it_concerns() {
     let directory = tempfile::tempdir().unwrap();
     let fixture = fixture(directory.path(), &[""])
         .with_drift(Drift::new(&["node n1", "n2", "n3"], |_, _| {
-            let mut settings = LinkSettings::default();
-            settings.up = Some(false);
-            let link = "eth0".to_owned();
-            vec![(
-                Place::Host,
-                NetlinkChange::LinkSet { link, settings }.into(),
-            )]
+            // The kernel takes next hops and routes along, and does not bring them back.
+            let flap = [false, true].map(|up| {
+                let mut settings = LinkSettings::default();
+                settings.up = Some(up);
+                let link = "eth0".to_owned();
+                (
+                    Place::Host,
+                    NetlinkChange::LinkSet { link, settings }.into(),
+                )
+            });
+            flap.into()
         }))
         .with_drift(Drift::new(&["cni_fabric"], |attachment, _| {
             let table = FirewallChange::TableDel(tables::table(&attachment.network));

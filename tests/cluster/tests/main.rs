@@ -1,5 +1,9 @@
 //! The network between nodes on the real kernel. See `cni_testkit::cluster` for what a test here stands on.
 
+mod agent;
+mod agent_heal;
+mod agent_restart;
+mod agent_tell;
 mod alone;
 mod closed;
 mod direct;
@@ -17,6 +21,10 @@ use cni_testkit::run_with_plugins;
 fn main() -> ExitCode {
     let all = [
         lab::TESTS,
+        agent::TESTS,
+        agent_heal::TESTS,
+        agent_restart::TESTS,
+        agent_tell::TESTS,
         alone::TESTS,
         model::TESTS,
         wire::TESTS,

@@ -54,7 +54,7 @@ pub enum Key {
     Neighbour(LinkName, IpAddr),
     /// Link and hardware address. (A list of remote addresses for one is for flooding, which nobody here does.)
     Fdb(LinkName, MacAddr),
-    /// Priority, source prefix and table.
+    /// Priority, source prefix and table. (Another protocol may have the same rule once more.)
     Rule(u32, IpNetwork, u32),
 }
 

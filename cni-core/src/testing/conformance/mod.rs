@@ -40,6 +40,7 @@ mod cluster;
 mod detach;
 mod faults;
 mod firewall;
+mod forwarding;
 mod ipam;
 mod netlink;
 mod peers;
@@ -48,6 +49,7 @@ mod sysctl;
 
 pub use cluster::ClusterFixture;
 pub use firewall::firewall;
+pub use forwarding::forwarding;
 pub use ipam::ipam;
 pub use netlink::netlink;
 pub use peers::{PeerStore, peer_source};

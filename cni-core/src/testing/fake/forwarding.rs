@@ -14,6 +14,7 @@ use crate::host::netlink::errno::{
 use crate::host::netlink::{self, LinkKind, MacAddr, NetlinkError, Route};
 
 use super::handle::{Handle, error};
+use super::monitor::entry_event;
 use super::routes::{Taken, written_out};
 use super::state::{Namespace, Outcome, Refusal, State, refuse, refuse_saying};
 
@@ -28,6 +29,9 @@ pub(super) struct HeldNextHop {
     pub(super) value: NextHop,
     pub(super) is_ipv6: bool,
 }
+
+/// Priority, source, table and protocol (`rule_exists`).
+pub(super) type RuleKey = (u32, IpNetwork, u32, u8);
 
 /// What the kernel was built with, and booted with.
 #[derive(Debug, Clone, Copy)]
@@ -64,7 +68,12 @@ impl Forwarding for Handle {
                     let mut state = self.kernel.state();
                     let has = state.has();
                     let namespace = state.namespace(self.ns);
-                    namespace.and_then(|namespace| namespace.forward(change, has))
+                    let done = namespace.and_then(|namespace| namespace.forward(change, has));
+                    if done.is_ok() {
+                        let process = Some(self.kernel.process);
+                        state.tell(process, self.ns, || Some(entry_event(change)));
+                    }
+                    done
                 }
             };
             failed.extend(outcome.err().map(|refusal: Refusal| Failed {
@@ -121,7 +130,7 @@ impl Namespace {
             Kind::Rule => {
                 let of_kernel = kernel_rules().filter(|rule| has.ipv6 || rule.source.is_ipv4());
                 let others = self.rules.iter();
-                let others = others.map(|((priority, source, table), protocol)| PolicyRule {
+                let others = others.map(|(priority, source, table, protocol)| PolicyRule {
                     priority: *priority,
                     source: *source,
                     table: *table,
@@ -216,9 +225,7 @@ impl Namespace {
                 if !has.ipv6 && rule.source.is_ipv6() {
                     return refuse(EAFNOSUPPORT);
                 }
-                let key = rule_key(rule);
-                let ours = rule.protocol == 0 || self.rules.get(&key) == Some(&rule.protocol);
-                ours && self.rules.remove(&key).is_some()
+                self.rules.remove(&rule_key(rule))
             }
         };
         if found { Ok(()) } else { refuse(ENOENT) }
@@ -351,22 +358,21 @@ impl Namespace {
             return refuse(EAFNOSUPPORT);
         }
         let key = rule_key(new);
-        let there =
-            self.rules.contains_key(&key) || kernel_rules().any(|rule| rule_key(&rule) == key);
-        match (there, taken) {
-            (true, Taken::Refuse) => refuse(EEXIST),
-            (true, _) => Ok(()),
-            (false, _) => {
-                self.rules.insert(key, new.protocol);
-                Ok(())
-            }
+        let there = self.rules.contains(&key) || kernel_rules().any(|rule| rule_key(&rule) == key);
+        if there && taken == Taken::Refuse {
+            return refuse(EEXIST);
         }
+        if !there {
+            self.rules.insert(key);
+        }
+        Ok(())
     }
 }
 
-fn rule_key(rule: &PolicyRule) -> (u32, IpNetwork, u32) {
+fn rule_key(rule: &PolicyRule) -> RuleKey {
     let source = IpNetwork::new(rule.source.network(), rule.source.prefix());
-    (rule.priority, source.unwrap_or(rule.source), rule.table)
+    let source = source.unwrap_or(rule.source);
+    (rule.priority, source, rule.table, rule.protocol)
 }
 
 /// Those that a namespace begins with (`fib_default_rules_init`, `fib6_rules_net_init`).

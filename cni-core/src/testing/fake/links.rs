@@ -86,6 +86,10 @@ impl State {
             device.vlans = vec![default_vlan()];
         }
         self.register(ns, peer_ns, device, new)?;
+        if let NewLinkKind::Vxlan(vxlan) = &new.kind {
+            self.namespace(ns)?
+                .vxlan_default_destination(&new.name, vxlan);
+        }
         let done = self.configure(ns, new, master);
         if done.is_err() {
             self.link_del(ns, &new.name)?;

@@ -4,14 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use ipnetwork::IpNetwork;
-
 use crate::host::firewall::Table;
 use crate::host::forwarding::LinkName;
 use crate::host::netlink::{Address, Link, LinkKind, MacAddr, OperState, PortSettings, Vlan};
 
 use super::firewall::TableRecord;
-use super::forwarding::HeldNextHop;
+use super::forwarding::{HeldNextHop, RuleKey};
+use super::monitor::Watcher;
 use super::table::Routes;
 
 /// Number of a namespace inside the fake; never reused.
@@ -49,6 +48,7 @@ pub(super) struct State {
     pub(super) no_vlan_filtering: bool,
     pub(super) no_ipv6: bool,
     pub(super) no_next_hops: bool,
+    pub(super) watchers: Vec<Watcher>,
 }
 
 #[derive(Debug, Default)]
@@ -60,10 +60,11 @@ pub(super) struct Namespace {
     /// Permanent ones: the fake passes no packets, so nobody learns.
     pub(super) neighbours: BTreeMap<(LinkName, IpAddr), MacAddr>,
     pub(super) fdb: BTreeMap<(LinkName, MacAddr), IpAddr>,
-    /// Priority, source and table; by which protocol.
-    pub(super) rules: BTreeMap<(u32, IpNetwork, u32), u8>,
+    pub(super) rules: BTreeSet<RuleKey>,
     pub(super) tables: BTreeMap<Table, TableRecord>,
     pub(super) sysctls: BTreeMap<String, String>,
+    /// The one that the kernel begins with (`init_net`).
+    pub(super) is_first: bool,
     pub(super) last_index: u32,
     pub(super) last_handle: u64,
 }
@@ -99,7 +100,10 @@ impl State {
     pub(super) fn new_namespace(&mut self) -> NsId {
         let id = self.next_namespace;
         self.next_namespace += 1;
-        let mut namespace = Namespace::default();
+        let mut namespace = Namespace {
+            is_first: id == 0,
+            ..Namespace::default()
+        };
         let index = namespace.next_index();
         let mut lo = Link::new(index, "lo", LinkKind::Physical);
         lo.mtu = 65536;
