@@ -150,7 +150,7 @@ impl Fabric for Tiny {
                     Self::Classic => (0, Via::NextHop(ids.id(peer, ipv6))),
                     Self::Inline => (
                         ids.id(peer, false),
-                        Via::Hop(Box::new(via(&link, underlay))),
+                        Via::Hop(Box::new(via(&link, first.network()))),
                     ),
                 };
                 items.push(route(prefix, metric + u32::from(ipv6) * 128, via));
