@@ -1,5 +1,5 @@
 use cni_core::cluster::NodeUid;
-use cni_core::fabric::Uplink;
+use cni_core::fabric::{Item, Uplink};
 use cni_core::host::forwarding::{Change, Entry};
 use cni_core::plan::{Observed, diff};
 use cni_core::spec::NetworkConfig;

@@ -93,7 +93,9 @@ impl VxlanFabric {
             if usable.is_empty() {
                 return Err(no_address());
             }
-            return Ok((Vxlan::flow(port), usable));
+            let mut vxlan = Vxlan::flow(port);
+            vxlan.source_ports = self.config.source_ports;
+            return Ok((vxlan, usable));
         }
         let ipv6 = match self.config.underlay {
             Underlay::Ipv4 => false,
@@ -107,6 +109,7 @@ impl VxlanFabric {
         let local = local.ok_or_else(no_address)?;
         let mut vxlan = Vxlan::new(self.config.vni, port);
         vxlan.local = Some(local);
+        vxlan.source_ports = self.config.source_ports;
         Ok((vxlan, vec![local]))
     }
 

@@ -70,6 +70,8 @@
 pub mod attach;
 pub mod backend;
 mod cancel;
+#[cfg(any(test, feature = "kernel", feature = "testing"))]
+mod channel;
 pub mod cluster;
 mod error;
 pub mod fabric;

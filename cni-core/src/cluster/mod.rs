@@ -11,6 +11,8 @@ mod node;
 mod source;
 mod view;
 
+#[cfg(feature = "kernel")]
+pub use file::FileSource;
 pub use file::{ClusterFile, FileError};
 pub use node::{Capability, Node, NodeUid};
 pub use source::{PeerEvent, PeerSource};

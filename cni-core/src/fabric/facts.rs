@@ -50,10 +50,13 @@ pub(super) async fn read(host: &Host, owner: &Owner) -> Result<Read> {
         }
     }
     for address in host.netlink.addresses(None).await? {
-        if let Some((uplink, _)) = uplinks.get_mut(address.link.as_str())
+        if let Some((uplink, prefixes)) = uplinks.get_mut(address.link.as_str())
             && !is_local(address.address)
         {
             uplink.addresses.push(address.address.ip());
+            // The kernel's own route for it has a preferred source, which makes it none that this crate has a value for.
+            let prefix = IpNetwork::new(address.address.network(), address.address.prefix());
+            prefixes.extend(prefix.ok().filter(|_| !address.no_prefix_route));
         }
     }
     let mut on_link = |entry| {

@@ -47,6 +47,12 @@ impl Ids {
         Self::with_bits(protocol, BASE - 1, nodes)
     }
 
+    /// Whether this is the id of one of the nodes.
+    pub(super) fn holds(&self, id: u32) -> bool {
+        let displaced = || self.displaced.values().any(|other| *other == id);
+        self.natural.binary_search(&id).is_ok() || displaced()
+    }
+
     pub(super) fn with_bits<'a, I: Iterator<Item = &'a Node>>(
         protocol: u8,
         mask: u32,

@@ -10,8 +10,14 @@ pub mod monitor;
 pub mod netlink;
 pub mod netns;
 #[cfg(feature = "kernel")]
+mod own_writes;
+#[cfg(feature = "kernel")]
+mod port;
+#[cfg(feature = "kernel")]
 mod rtnl;
 pub mod sysctl;
+#[cfg(feature = "kernel")]
+pub(crate) mod watch;
 
 pub use firewall::Firewall;
 pub use forwarding::Forwarding;

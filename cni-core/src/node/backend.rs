@@ -298,9 +298,7 @@ fn drift(view: &crate::cluster::View, difference: &Difference) -> Option<Error> 
 
 /// A dry run's plan: the node's part before the attachment's.
 fn in_front(ahead: Difference, attachment: Plan) -> Plan {
-    let mut plan = ahead.base;
-    plan.append(attachment);
-    plan
+    attachment.after(ahead.to_string().lines().map(str::to_owned))
 }
 
 impl fmt::Debug for Addresses<'_> {

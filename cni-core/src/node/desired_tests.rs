@@ -39,7 +39,6 @@ fn facts() -> Facts {
         )],
         next_hops: true,
         ipv6: true,
-        ..Facts::default()
     }
 }
 

@@ -50,6 +50,8 @@ pub struct Step {
 /// Changes in the order in which they have to happen.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Plan {
+    /// Commands that somebody else carries out before the steps: for people.
+    ahead: Vec<String>,
     steps: Vec<Step>,
 }
 
@@ -66,7 +68,16 @@ impl Plan {
 
     /// Adds all steps of another plan at the end.
     pub fn append(&mut self, other: Plan) {
+        self.ahead.extend(other.ahead);
         self.steps.extend(other.steps);
+    }
+
+    /// Shows commands before all steps that are not among them: what a dry run would do besides (the next hops and routes of
+    /// ten thousand peers, say). They are for people alone.
+    #[must_use]
+    pub fn after(mut self, commands: impl IntoIterator<Item = String>) -> Self {
+        self.ahead.splice(0..0, commands);
+        self
     }
 
     /// The steps in order.
@@ -93,6 +104,7 @@ impl Plan {
 impl FromIterator<Step> for Plan {
     fn from_iter<T: IntoIterator<Item = Step>>(steps: T) -> Self {
         Self {
+            ahead: Vec::new(),
             steps: steps.into_iter().collect(),
         }
     }
@@ -152,6 +164,9 @@ impl fmt::Display for Change {
 /// One command a line; those for the container's namespace begin with `ip netns exec POD`.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for command in &self.ahead {
+            writeln!(f, "{command}")?;
+        }
         for step in &self.steps {
             for line in step.change.to_string().lines() {
                 match step.place {

@@ -1,6 +1,6 @@
 //! The plugins' verbs where other nodes come in.
 
-use cni_testkit::cluster::{Layout, Matrix};
+use cni_testkit::cluster::{Layout, Matrix, await_condition};
 use cni_testkit::{Test, tests};
 use serde_json::json;
 
@@ -66,6 +66,12 @@ fn the_next_add_follows_the_file<P: Over>() {
 fn an_add_that_finds_nothing_changed_changes_nothing<P: Over>() {
     let (net, _pods) = Net::with_pods(&Layout::new(3), P::PATH.plugin(&json!({})));
     let node = net.cluster.node(1);
+    // A file that was written just now may change again within the same time stamp: until it is older, ADDs read it.
+    await_condition("the file is known by its time stamp", || {
+        node.detach(&net.chain, &node.attach(&net.chain));
+        let state = node.read("/run/cni-fabric/167/state.json");
+        state.is_some_and(|state| state.contains(r#""fingerprint":{"#))
+    });
     let before = node.snapshot();
     let pod = node.attach(&net.chain);
     node.detach(&net.chain, &pod);
@@ -104,7 +110,7 @@ fn status_tells_why_an_agent_is_not_ready<P: Over>() {
     let node = net.cluster.node(0);
     node.write(crate::world::CLUSTER, "no JSON\n");
     let agent = net.start_agent(node);
-    cni_testkit::cluster::await_condition("the agent is there", || {
+    await_condition("the agent is there", || {
         crate::world::page(node, "/readyz").is_some()
     });
     let failure = net.call(node, "STATUS").failure();

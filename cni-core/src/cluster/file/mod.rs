@@ -4,6 +4,8 @@ mod check;
 mod entry;
 mod load;
 mod reader;
+#[cfg(feature = "kernel")]
+mod source;
 mod special;
 
 use std::fmt;
@@ -14,7 +16,10 @@ use super::Node;
 use crate::error::{Error, ErrorKind};
 use reader::{Fault, Reader};
 
-pub use load::{Fingerprint, fingerprint, load};
+pub use crate::host::disk::Fingerprint;
+pub use load::{fingerprint, load};
+#[cfg(feature = "kernel")]
+pub use source::FileSource;
 
 /// What a cluster file says.
 ///

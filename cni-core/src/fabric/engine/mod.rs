@@ -1,6 +1,7 @@
 //! The engine: makes the kernel what a fabric declares for the nodes that are known.
 
 mod cleanup;
+mod concerns;
 mod look;
 mod update;
 mod write;
@@ -13,8 +14,6 @@ use crate::cancel::Cancel;
 use crate::cluster::{Node, NodeChange, NodeUid, View};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::Host;
-use crate::host::forwarding::{Entry, Route};
-use crate::host::monitor::KernelEvent;
 use crate::host::netlink::{NetlinkChange, NetlinkExt};
 use crate::plan::{self, Establishing, Handles, Object, Scope, establish};
 
@@ -159,38 +158,6 @@ impl Engine {
         let mut report = Report::default();
         self.remove_all(&mut report).await;
         report
-    }
-
-    /// Whether a kernel event may have touched what is ours, or what it depends on: then a full pass is due.
-    pub fn concerns(&self, event: &KernelEvent) -> bool {
-        let Some(known) = &self.known else {
-            return true;
-        };
-        match event {
-            KernelEvent::Link { index, name, .. } => {
-                self.owner.devices.contains(name)
-                    || known.base.device.as_deref() == Some(name)
-                    || known.is_uplink(*index, name)
-            }
-            // Others' addresses matter only while this node's own are nowhere to be found.
-            KernelEvent::Address { index } => known.is_uplink(*index, "") || known.is_homeless(),
-            KernelEvent::Entry { entry, .. } => self.concerns_entry(known, entry),
-            KernelEvent::Firewall => known.base.table.is_some(),
-            KernelEvent::Overrun => true,
-        }
-    }
-
-    fn concerns_entry(&self, known: &Known, entry: &Entry) -> bool {
-        let device = known.base.device.as_deref();
-        match entry {
-            Entry::NextHop(hop) => hop.protocol == self.owner.protocol,
-            Entry::Rule(rule) => rule.protocol == self.owner.protocol,
-            Entry::Neighbour(neighbour) => device == Some(&*neighbour.link),
-            Entry::Fdb(entry) => device == Some(&*entry.link),
-            Entry::Route(route) => {
-                route.protocol == self.owner.protocol || known.may_hold(route, &self.owner)
-            }
-        }
     }
 
     /// Full passes: a second one where the first one could not do everything.
@@ -390,36 +357,6 @@ impl Engine {
 }
 
 impl Known {
-    fn is_uplink(&self, index: u32, name: &str) -> bool {
-        let mut uplinks = self.facts.uplinks.iter();
-        uplinks.any(|uplink| uplink.index == index || &*uplink.link == name)
-    }
-
-    /// None of this node's underlay addresses is on any link.
-    fn is_homeless(&self) -> bool {
-        let uplinks = &self.facts.uplinks;
-        let there = |own| uplinks.iter().any(|uplink| uplink.addresses.contains(own));
-        !self.me.underlay.iter().all(there)
-    }
-
-    /// Whether another program's route may stand in the way of one of ours, or tell of a segment: by table and length, because
-    /// what we want is not kept.
-    fn may_hold(&self, route: &Route, owner: &Owner) -> bool {
-        let length = route.destination.prefix();
-        let lengths = match route.destination.is_ipv6() {
-            true => &self.census.lengths6,
-            false => &self.census.lengths4,
-        };
-        let to_pods = route.table == u32::from(owner.protocol) || lengths.contains(&length);
-        let segment = match &route.via {
-            crate::host::forwarding::Via::Hop(hop) if hop.gateway.is_none() => {
-                length > 0 && self.is_uplink(0, &hop.link)
-            }
-            _ => false,
-        };
-        to_pods || segment
-    }
-
     fn stale_devices(&self) -> impl Iterator<Item = &String> {
         let items = &self.base.desired.items;
         let wanted = |name: &String| {

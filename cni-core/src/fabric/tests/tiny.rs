@@ -144,14 +144,13 @@ impl Fabric for Tiny {
                 })));
                 items.push(next_hop(ids.id(peer, ipv6), via(&link, first.network())));
             }
+            // A route inside takes a gateway of its own family.
+            let gateway = if ipv6 { first.network() } else { underlay };
             for prefix in prefixes {
                 let (metric, via) = match self {
                     Self::Flow => (0, Via::NextHop(ids.id(peer, true))),
                     Self::Classic => (0, Via::NextHop(ids.id(peer, ipv6))),
-                    Self::Inline => (
-                        ids.id(peer, false),
-                        Via::Hop(Box::new(via(&link, first.network()))),
-                    ),
+                    Self::Inline => (ids.id(peer, false), Via::Hop(Box::new(via(&link, gateway)))),
                 };
                 items.push(route(prefix, metric + u32::from(ipv6) * 128, via));
             }

@@ -8,7 +8,7 @@ mod change;
 mod display;
 mod entry;
 #[cfg(feature = "kernel")]
-mod kernel;
+pub(in crate::host) mod kernel;
 
 use std::fmt;
 

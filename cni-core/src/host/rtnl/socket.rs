@@ -11,6 +11,7 @@ use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUE
 use super::message::{Batch, Request};
 use super::wire::{attributes, i32_of, string_of, u16_at, u16_of, u32_at, u32_of};
 use crate::host::netlink::{NetlinkError, errno};
+use crate::host::port;
 
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
@@ -75,8 +76,9 @@ pub(in crate::host) struct Connection {
 impl Connection {
     /// Opens a socket in the calling thread's network namespace; it stays there wherever it is used.
     pub(in crate::host) fn open() -> io::Result<Self> {
-        let socket = Socket::new(NETLINK_ROUTE)?;
-        // Connecting binds as well, and then only the kernel can send to this socket.
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        port::bind(&mut socket)?;
+        // Then only the kernel can send to this socket.
         socket.connect(&SocketAddr::new(0, 0))?;
         socket.set_ext_ack(true)?;
         socket.set_cap_ack(true)?;

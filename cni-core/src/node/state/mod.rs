@@ -16,6 +16,7 @@ mod wire;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use ipnetwork::IpNetwork;
 
@@ -197,14 +198,19 @@ impl StateDir {
         }
     }
 
-    /// Takes the lock that says that an agent lives, making directory and file where they are missing.
+    /// Takes the lock that says that an agent lives, making directory and file where they are missing. When it returns, no plugin
+    /// is about to bring the node up to date any more.
     ///
     /// # Errors
-    /// [`ErrorKind::NotAvailable`] when another agent holds it, [`ErrorKind::Io`] when it cannot be made.
+    /// [`ErrorKind::NotAvailable`] when another agent holds it, [`ErrorKind::TryAgain`] when a plugin has been at work for ten
+    /// seconds, [`ErrorKind::Io`] when it cannot be made.
     pub fn agent_lock(&self) -> Result<AgentLock> {
         let path = self.directory.join(lock::AGENT);
         self.make().map_err(|error| failed("make", &path, error))?;
-        AgentLock::take(&path, self.protocol)
+        let agent = AgentLock::take(&path, self.protocol)?;
+        let patience = Cancel::new().with_deadline(Instant::now() + Duration::from_secs(10));
+        self.update_lock(&patience)?;
+        Ok(agent)
     }
 
     /// Whether an agent lives.

@@ -1,5 +1,4 @@
 use std::thread;
-use std::time::{Duration, Instant};
 
 use super::*;
 
@@ -146,6 +145,20 @@ fn a_plugin_waits_for_another_that_brings_the_node_up_to_date_until_its_deadline
         let waiting = scope.spawn(|| dir.update_lock(&Cancel::new()).is_ok());
         drop(held);
         assert!(waiting.join().unwrap());
+    });
+}
+
+#[test]
+fn an_agent_begins_once_the_plugin_that_is_at_work_has_ended() {
+    let directory = tempfile::tempdir().unwrap();
+    let dir = state_dir(directory.path(), "net", 167);
+    let held = dir.update_lock(&Cancel::new()).unwrap();
+    thread::scope(|scope| {
+        let agent = scope.spawn(|| dir.agent_lock().unwrap());
+        while !dir.has_agent().unwrap() {}
+        assert!(!agent.is_finished(), "the plugin is at work");
+        drop(held);
+        let _agent = agent.join().unwrap();
     });
 }
 

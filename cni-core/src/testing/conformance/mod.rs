@@ -36,19 +36,23 @@ use crate::spec::{AddResult, Attachment};
 use super::{FakeIpam, FakeKernel};
 
 mod attach;
+mod cluster;
 mod detach;
 mod faults;
 mod firewall;
 mod forwarding;
 mod ipam;
 mod netlink;
+mod peers;
 mod scene;
 mod sysctl;
 
+pub use cluster::ClusterFixture;
 pub use firewall::firewall;
 pub use forwarding::forwarding;
 pub use ipam::ipam;
 pub use netlink::netlink;
+pub use peers::{PeerStore, peer_source};
 pub use sysctl::sysctl;
 
 /// What a backend is tested with.

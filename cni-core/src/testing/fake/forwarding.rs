@@ -16,6 +16,7 @@ use crate::host::netlink::errno::{
 use crate::host::netlink::{self, LinkKind, MacAddr, NetlinkError, Route};
 
 use super::handle::{Handle, error};
+use super::monitor::entry_event;
 use super::routes::{Taken, written_out};
 use super::state::{Namespace, Outcome, Refusal, State, refuse, refuse_saying};
 
@@ -66,7 +67,12 @@ impl Forwarding for Handle {
                     let mut state = self.kernel.state();
                     let has = state.has();
                     let namespace = state.namespace(self.ns);
-                    namespace.and_then(|namespace| namespace.forward(change, has))
+                    let done = namespace.and_then(|namespace| namespace.forward(change, has));
+                    if done.is_ok() {
+                        let process = Some(self.kernel.process);
+                        state.tell(process, self.ns, || Some(entry_event(change)));
+                    }
+                    done
                 }
             };
             failed.extend(outcome.err().map(|refusal: Refusal| Failed {

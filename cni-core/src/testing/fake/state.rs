@@ -10,6 +10,7 @@ use crate::host::netlink::{Address, Link, LinkKind, MacAddr, OperState, PortSett
 
 use super::firewall::TableRecord;
 use super::forwarding::{HeldNextHop, kernel_rules};
+use super::monitor::Watcher;
 use super::table::Routes;
 
 /// Number of a namespace inside the fake; never reused.
@@ -47,6 +48,7 @@ pub(super) struct State {
     pub(super) no_vlan_filtering: bool,
     pub(super) no_ipv6: bool,
     pub(super) no_next_hops: bool,
+    pub(super) watchers: Vec<Watcher>,
 }
 
 #[derive(Debug, Default)]

@@ -8,7 +8,7 @@ use std::os::fd::AsRawFd;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::net::if_::if_nametoindex;
 
-use crate::netlink::{dump, request};
+use crate::netlink::{attributes, dump, request};
 
 // linux/netlink.h, linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h.
 const NLM_F_ACK: u16 = 0x4;
@@ -107,12 +107,22 @@ pub(super) fn add_default_route(gateway: IpAddr) -> io::Result<()> {
 /// `ip route flush protocol PROTOCOL`, of both families and all tables; how many there were.
 pub(super) fn flush_routes(protocol: u8) -> io::Result<usize> {
     // After the netlink header, struct rtmsg: the protocol is its sixth byte.
-    const PROTOCOL: usize = 16 + 5;
-    let routes = dump(NETLINK_ROUTE, RTM_GETROUTE, &[0; 12])?;
+    const HEADER: usize = 16;
+    const RTMSG: usize = 12;
+    const PROTOCOL: usize = HEADER + 5;
+    // RTA_DST, RTA_PRIORITY, RTA_TABLE. A next hop's id and what it stands for are both told, and not both taken.
+    const TELLING: [u16; 3] = [1, 6, 15];
+    let routes = dump(NETLINK_ROUTE, RTM_GETROUTE, &[0; RTMSG])?;
     let ours = routes.iter().filter(|route| route[PROTOCOL] == protocol);
     let mut count = 0;
     for route in ours {
-        match request(NETLINK_ROUTE, RTM_DELROUTE, NLM_F_ACK, &route[16..]) {
+        let mut body = route[HEADER..HEADER + RTMSG].to_vec();
+        for (kind, value) in attributes(&route[HEADER + RTMSG..]).unwrap_or_default() {
+            if TELLING.contains(&kind) {
+                put(&mut body, kind, value);
+            }
+        }
+        match request(NETLINK_ROUTE, RTM_DELROUTE, NLM_F_ACK, &body) {
             Ok(_) => count += 1,
             // ESRCH: somebody was quicker.
             Err(error) if error.raw_os_error() == Some(3) => {}

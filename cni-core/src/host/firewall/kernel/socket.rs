@@ -10,6 +10,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use super::batch::Batch;
 use super::message::{Attributes, Header, Message, Messages, Writer, text};
 use super::uapi::*;
+use crate::host::port;
 
 /// The kernel's dumps come in datagrams of at most 32 KiB (`netlink_recvmsg`), as large as the reader's buffer.
 const RECEIVE: usize = 32 * 1024;
@@ -71,9 +72,10 @@ impl Failure {
 impl Connection {
     /// A socket in the calling thread's network namespace; it stays bound to it.
     pub(super) fn open() -> Result<Self, Failure> {
-        let socket = Socket::new(NETLINK_NETFILTER).map_err(|error| {
+        let mut socket = Socket::new(NETLINK_NETFILTER).map_err(|error| {
             Failure::from(error).with_message("nftables is not available in this kernel")
         })?;
+        port::bind(&mut socket)?;
         socket.set_ext_ack(true)?;
         socket.set_cap_ack(true)?;
         Ok(Self {

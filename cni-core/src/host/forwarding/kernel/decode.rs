@@ -5,12 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnetwork::IpNetwork;
 
 use super::super::entry::{
-    Encap, Entry, FdbEntry, Hop, LinkName, Neighbour, NextHop, PolicyRule, Route, Via,
+    Encap, Entry, FdbEntry, Hop, Key, LinkName, Neighbour, NextHop, PolicyRule, Route, Via,
 };
 use super::uapi::*;
 use crate::host::netlink::MacAddr;
 use crate::host::rtnl::wire::{
-    attributes, ip_of, u8_at, u8_of, u16_at, u16_of, u32_at, u32_of, u64_of,
+    attribute, attributes, ip_of, u8_at, u8_of, u16_at, u16_of, u32_at, u32_of, u64_of,
 };
 
 /// The link with an index.
@@ -27,6 +27,31 @@ pub(in crate::host) fn entry(kind: u16, payload: &[u8], names: &mut Names<'_>) -
         }
         RTM_NEWNEIGH | RTM_DELNEIGH => neighbour(payload, names).map(Entry::Neighbour),
         RTM_NEWRULE | RTM_DELRULE => rule(payload).map(Entry::Rule),
+        _ => None,
+    }
+}
+
+/// The key of a next hop, a neighbour or a VXLAN device's forwarding entry, of whatever form.
+pub(in crate::host) fn bare_key(kind: u16, payload: &[u8], names: &mut Names<'_>) -> Option<Key> {
+    match kind {
+        RTM_NEWNEXTHOP | RTM_DELNEXTHOP => {
+            let id = attribute(payload.get(8..)?, NHA_ID)?;
+            Some(Key::NextHop(u32_of(id)?))
+        }
+        RTM_NEWNEIGH | RTM_DELNEIGH => {
+            let link = names(u32_at(payload, 4)?)?;
+            let (flags, attributes) = (u8_at(payload, 10)?, payload.get(12..)?);
+            if u8_at(payload, 0)? == AF_BRIDGE {
+                let mac = attribute(attributes, NDA_LLADDR)?;
+                let of_device = flags & NTF_SELF != 0;
+                of_device.then_some(Key::Fdb(link, MacAddr(mac.try_into().ok()?)))
+            } else {
+                let address = ip_of(attribute(attributes, NDA_DST)?)?;
+                // The kernel keeps multicast addresses as neighbours, too.
+                let counts = flags & NTF_PROXY == 0 && !address.is_multicast();
+                counts.then_some(Key::Neighbour(link, address))
+            }
+        }
         _ => None,
     }
 }

@@ -2,11 +2,11 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-mod decode;
+pub(in crate::host) mod decode;
 mod encode;
 mod links;
 mod uapi;
@@ -15,6 +15,7 @@ use super::change::{Change, Failed};
 use super::entry::{Entry, Kind, LinkName};
 use super::{Forwarding, Scope};
 use crate::host::netlink::{NetlinkError, errno};
+use crate::host::own_writes::{Key, OwnWrites};
 use crate::host::rtnl::{Batch, Connection, Failure, Writer, Written};
 use links::{Indexes, Names};
 use uapi::*;
@@ -34,6 +35,7 @@ struct State {
     /// Looks up links while a dump is under way on the other one.
     lookups: Connection,
     batch: Batch,
+    own_writes: Arc<OwnWrites>,
     ipv6: bool,
     next_hops: Option<bool>,
 }
@@ -53,6 +55,7 @@ impl KernelForwarding {
                 connection: Connection::open()?,
                 lookups: Connection::open()?,
                 batch: Batch::default(),
+                own_writes: OwnWrites::here(),
                 ipv6: has_ipv6(),
                 next_hops: None,
             }),
@@ -134,7 +137,10 @@ impl State {
                 ipv6: self.ipv6,
             };
             match encode::change(change, &mut facts, &mut self.batch) {
-                Ok(()) => sent.push(index),
+                Ok(()) => {
+                    sent.push(index);
+                    note(change, &self.own_writes, &mut facts);
+                }
                 Err(failure) => failures.push((index, failure)),
             }
         }
@@ -225,6 +231,25 @@ impl State {
             }
         }
         Ok(())
+    }
+}
+
+/// Says to those who watch the kernel what it will not tell them: that this change is ours.
+fn note(change: &Change, own_writes: &OwnWrites, facts: &mut encode::Facts<'_>) {
+    let removed = matches!(change, Change::Del(_));
+    match change.entry() {
+        Entry::Fdb(entry) => {
+            if let Ok(index) = (facts.index)(&entry.link) {
+                let remote = (!removed).then_some(entry.remote);
+                own_writes.forwarding_entry(Key::Fdb(index, entry.mac), remote);
+            }
+        }
+        Entry::Neighbour(neighbour) => {
+            if let Ok(index) = (facts.index)(&neighbour.link) {
+                own_writes.neighbour(Key::Neighbour(index, neighbour.address), removed);
+            }
+        }
+        Entry::NextHop(_) | Entry::Route(_) | Entry::Rule(_) => {}
     }
 }
 

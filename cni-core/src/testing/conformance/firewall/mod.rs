@@ -1,13 +1,16 @@
 //! What every [`Firewall`] must do and refuse.
 
+mod parts;
+
 use std::net::Ipv4Addr;
 
 use crate::host::firewall::{
-    Action, ChainKind, ChainSpec, DataType, Element, ElementData, Family, Field, Firewall,
-    FirewallChange, Hook, HookPoint, Match, Rule, SetSpec, Table, TableSpec, Value, ValueType,
-    Verdict,
+    Action, ChainSpec, DataType, Element, ElementData, Firewall, FirewallChange, TableSpec,
+    TableState, Value, ValueType, Verdict,
 };
 use crate::host::netlink::errno::{EBUSY, EEXIST, EINVAL, ENOENT, EOPNOTSUPP};
+
+use parts::*;
 
 /// Success, where an errno is expected.
 const DONE: i32 = 0;
@@ -78,6 +81,39 @@ fn cases() -> Vec<(&'static str, Vec<FirewallChange>, i32)> {
             "a set is added any number of times",
             twice(set_add("s", None)),
             DONE,
+        ),
+        (
+            "a missing set cannot be deleted",
+            vec![set_del("s")],
+            ENOENT,
+        ),
+        (
+            "a set is deleted with its elements",
+            on_set(&[element_add("s", &[key(1)]), set_del("s")]),
+            DONE,
+        ),
+        (
+            "a map is deleted as a set",
+            on_map(&[element_add("m", &[goto("to")]), set_del("m")]),
+            DONE,
+        ),
+        (
+            "a set that a rule looks into stays",
+            on_set(&[
+                chain_add("c", None),
+                rule_add("c", in_set("s")),
+                set_del("s"),
+            ]),
+            EBUSY,
+        ),
+        (
+            "a map that a rule asks stays",
+            on_map(&[
+                chain_add("c", None),
+                rule_add("c", by_map("m")),
+                set_del("m"),
+            ]),
+            EBUSY,
         ),
         (
             "a chain is added any number of times",
@@ -240,6 +276,26 @@ async fn a_transaction_is_whole_or_nothing(firewall: &dyn Firewall) {
     ];
     make(firewall, &again).await;
     assert_eq!(keys(firewall, "s").await, [key(1).key, key(2).key]);
+    // A set may go with the last rule that looks into it, and what only it led to right behind.
+    let chain = [
+        set_add("m", Some(DataType::Verdict)),
+        chain_add("to", None),
+        element_add("m", &[leading(1, Verdict::Goto("to".to_owned()))]),
+        chain_add("c", None),
+        rule_add("c", in_set("s")),
+        rule_add("c", by_map("m")),
+    ];
+    make(firewall, &chain).await;
+    let end = [
+        chain_flush("c"),
+        set_del("s"),
+        set_del("m"),
+        chain_del("to"),
+        chain_del("c"),
+    ];
+    make(firewall, &end).await;
+    let state = firewall.table(&table()).await.expect("the table");
+    assert_eq!(state, Some(TableState::default()), "nothing is left");
     clear(firewall).await;
 }
 
@@ -345,137 +401,4 @@ async fn keys(firewall: &dyn Firewall, set: &str) -> Vec<Vec<Value>> {
     let mut keys: Vec<Vec<Value>> = found.into_iter().map(|element| element.key).collect();
     keys.sort();
     keys
-}
-
-fn table() -> Table {
-    Table {
-        family: Family::Inet,
-        name: "cni_conformance".to_owned(),
-    }
-}
-
-fn other() -> Table {
-    Table {
-        family: Family::Inet,
-        name: "cni_missing".to_owned(),
-    }
-}
-
-fn in_other(change: FirewallChange) -> FirewallChange {
-    match change {
-        FirewallChange::SetAdd { set, .. } => FirewallChange::SetAdd {
-            table: other(),
-            set,
-        },
-        FirewallChange::ChainAdd { chain, hook, .. } => FirewallChange::ChainAdd {
-            table: other(),
-            chain,
-            hook,
-        },
-        change => change,
-    }
-}
-
-fn hook() -> Hook {
-    Hook {
-        kind: ChainKind::Nat,
-        point: HookPoint::Postrouting,
-        priority: 100,
-    }
-}
-
-fn table_add() -> FirewallChange {
-    FirewallChange::TableAdd(table())
-}
-
-fn set(name: &str, data: Option<DataType>) -> SetSpec {
-    SetSpec {
-        name: name.to_owned(),
-        key: vec![ValueType::Ipv4],
-        data,
-    }
-}
-
-fn set_add(name: &str, data: Option<DataType>) -> FirewallChange {
-    FirewallChange::SetAdd {
-        table: table(),
-        set: set(name, data),
-    }
-}
-
-fn chain_add(name: &str, hook: Option<Hook>) -> FirewallChange {
-    FirewallChange::ChainAdd {
-        table: table(),
-        chain: name.to_owned(),
-        hook,
-    }
-}
-
-fn chain_del(name: &str) -> FirewallChange {
-    FirewallChange::ChainDel {
-        table: table(),
-        chain: name.to_owned(),
-    }
-}
-
-fn chain_flush(name: &str) -> FirewallChange {
-    FirewallChange::ChainFlush {
-        table: table(),
-        chain: name.to_owned(),
-    }
-}
-
-fn rule(matches: Vec<Match>, action: Action) -> Rule {
-    Rule { matches, action }
-}
-
-fn in_set(set: &str) -> Rule {
-    let condition = Match::InSet {
-        fields: vec![Field::Ipv4Source],
-        set: set.to_owned(),
-        negated: false,
-    };
-    rule(vec![condition], Action::Return)
-}
-
-fn by_map(map: &str) -> Rule {
-    let action = Action::VerdictMap {
-        fields: vec![Field::Ipv4Source],
-        map: map.to_owned(),
-    };
-    rule(Vec::new(), action)
-}
-
-fn rule_add(chain: &str, rule: Rule) -> FirewallChange {
-    FirewallChange::RuleAdd {
-        table: table(),
-        chain: chain.to_owned(),
-        rule,
-    }
-}
-
-fn key(n: u8) -> Element {
-    Element::new(vec![Value::Ipv4(Ipv4Addr::new(10, 0, 0, n))])
-}
-
-fn leading(n: u8, verdict: Verdict) -> Element {
-    let mut element = key(n);
-    element.data = Some(ElementData::Verdict(verdict));
-    element
-}
-
-fn element_add(set: &str, elements: &[Element]) -> FirewallChange {
-    FirewallChange::ElementAdd {
-        table: table(),
-        set: set.to_owned(),
-        elements: elements.to_vec(),
-    }
-}
-
-fn element_del(set: &str, elements: &[Element]) -> FirewallChange {
-    FirewallChange::ElementDel {
-        table: table(),
-        set: set.to_owned(),
-        elements: elements.to_vec(),
-    }
 }
