@@ -6,6 +6,7 @@ mod direct;
 mod flannel;
 mod lab;
 mod model;
+mod own;
 mod verbs;
 mod wire;
 mod world;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         closed::TESTS,
         direct::TESTS,
         flannel::TESTS,
+        own::TESTS,
         verbs::TESTS,
     ]
     .concat();
