@@ -104,7 +104,7 @@ impl FakeKernel {
     /// together are missing.
     #[must_use]
     pub fn not_first(self) -> Self {
-        if let Ok(namespace) = self.state().namespace(self.0.host) {
+        if let Ok(namespace) = self.state().namespace(self.inner.host) {
             namespace.is_first = false;
         }
         self
