@@ -72,8 +72,7 @@ impl Monitors {
     fn told(&self) -> Vec<String> {
         let lines = |monitor: &Process| {
             let log = monitor.log();
-            let lines = log.lines().map(str::to_owned).collect::<Vec<_>>();
-            lines
+            log.lines().map(str::to_owned).collect::<Vec<_>>()
         };
         let probe = |line: &String| {
             [
