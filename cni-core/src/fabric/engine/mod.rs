@@ -1,6 +1,7 @@
 //! The engine: makes the kernel what a fabric declares for the nodes that are known.
 
 mod cleanup;
+mod device;
 mod look;
 mod room;
 mod update;
@@ -145,6 +146,7 @@ impl Engine {
         }
         in_order(&mut makes);
         let names = |whose| name_of(&peers, whose);
+        let addresses = self.addresses_to_remove(&known.base).await?;
         let mut difference = Difference {
             base,
             mtu: known.base.mtu,
@@ -154,6 +156,7 @@ impl Engine {
             ..Difference::default()
         };
         look.describe(&self.owner, &makes, &names, &mut difference);
+        difference.steps.extend(addresses);
         Ok(difference)
     }
 
@@ -274,6 +277,7 @@ impl Engine {
             writer.remove_table(&look).await;
             let devices: Vec<String> = known.stale_devices().cloned().collect();
             self.remove_links(&devices, report).await;
+            self.remove_addresses(&known.base, report).await;
         }
         Ok(())
     }
