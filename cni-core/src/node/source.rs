@@ -1,20 +1,13 @@
 //! The cluster as its file has it, read once, and which of its nodes this one is.
 
 use std::fs;
-use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
 
 use super::ClusterSource;
-use crate::cluster::{ClusterFile, Identity, Node, PeerEvent, View};
+use crate::cluster::{Identity, Node, PeerEvent, View, file};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::Host;
-
-/// A file that was changed less than this ago may change once more without another time stamp: the kernel's clock for
-/// them has ticks of up to ten milliseconds.
-const SETTLED: Duration = Duration::from_millis(100);
 
 /// Where the kernel has the host's name: no environment, no call of our own.
 const HOSTNAME: &str = "/proc/sys/kernel/hostname";
@@ -26,24 +19,8 @@ const HOSTNAME: &str = "/proc/sys/kernel/hostname";
 /// # Errors
 /// [`ErrorKind::Io`] when there is no such file.
 pub(super) fn stamp(path: &Path) -> Result<Option<String>> {
-    let metadata = fs::metadata(path).map_err(|error| unread(path, error))?;
-    let age = metadata
-        .modified()
-        .ok()
-        .and_then(|modified| SystemTime::now().duration_since(modified).ok());
-    if age.is_none_or(|age| age < SETTLED) {
-        return Ok(None);
-    }
-    Ok(Some(format!(
-        "{}.{}.{}.{}.{}.{}.{}",
-        metadata.dev(),
-        metadata.ino(),
-        metadata.size(),
-        metadata.mtime(),
-        metadata.mtime_nsec(),
-        metadata.ctime(),
-        metadata.ctime_nsec(),
-    )))
+    let fingerprint = file::fingerprint(path)?;
+    Ok(fingerprint.is_settled().then(|| fingerprint.to_string()))
 }
 
 /// Reads the file, and finds this node in it.
@@ -53,12 +30,8 @@ pub(super) fn stamp(path: &Path) -> Result<Option<String>> {
 /// not in it, or has no prefixes.
 pub(super) async fn view(host: &Host, source: &ClusterSource) -> Result<View> {
     let path = source.file.as_path();
-    let text = fs::read(path).map_err(|error| unread(path, error))?;
-    let file = ClusterFile::parse(&text).map_err(|error| {
-        let message = format!("{}: {error}", path.display());
-        Error::new(ErrorKind::InvalidConfig, message)
-    })?;
-    let identity = identity(host, source.node.as_deref(), &file.nodes).await?;
+    let file = file::load(path)?;
+    let identity = identity(host, source.node.as_deref(), file.nodes.iter()).await?;
     let mut view = View::new(identity);
     view.apply(PeerEvent::Reset(file.nodes));
     view.apply(PeerEvent::InSync);
@@ -74,7 +47,11 @@ pub(super) async fn view(host: &Host, source: &ClusterSource) -> Result<View> {
 ///
 /// # Errors
 /// When addresses cannot be read.
-pub async fn identity(host: &Host, configured: Option<&str>, nodes: &[Node]) -> Result<Identity> {
+pub async fn identity(
+    host: &Host,
+    configured: Option<&str>,
+    mut nodes: impl Iterator<Item = &Node>,
+) -> Result<Identity> {
     let named = |name: &str| Identity {
         name: Some(name.to_owned()),
         addresses: Vec::new(),
@@ -84,7 +61,7 @@ pub async fn identity(host: &Host, configured: Option<&str>, nodes: &[Node]) -> 
     }
     let hostname = fs::read_to_string(HOSTNAME).unwrap_or_default();
     let hostname = hostname.trim();
-    if nodes.iter().any(|node| &*node.name == hostname) {
+    if nodes.any(|node| &*node.name == hostname) {
         return Ok(named(hostname));
     }
     let addresses = host.netlink.addresses(None).await?;
@@ -93,11 +70,6 @@ pub async fn identity(host: &Host, configured: Option<&str>, nodes: &[Node]) -> 
         name: None,
         addresses: addresses.filter(|address| !address.is_loopback()).collect(),
     })
-}
-
-fn unread(path: &Path, error: io::Error) -> Error {
-    let message = format!("could not read the cluster's nodes from {}", path.display());
-    Error::new(ErrorKind::Io, message).with_source(error)
 }
 
 fn unknown(identity: &Identity, path: &Path) -> Error {
