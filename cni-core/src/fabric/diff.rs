@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::host::forwarding::Change;
+use crate::host::forwarding::{Change, Entry};
 
 use super::hash::Seed;
 use super::index::{Index, NOBODY, Whose};
@@ -101,7 +101,11 @@ impl Step {
             return None;
         };
         let change = match self.told.act {
-            Act::Add => Change::Add(entry),
+            // What has its key may be something that no entry stands for, and that a read leaves out: a neighbour that the
+            // kernel is looking for since ours was removed, a blackhole in place of a next hop. None of that is a foreign
+            // thing to be left alone, as a route may be: the device is ours, and nobody comes by an id of ours by chance.
+            Act::Add if matches!(entry, Entry::Route(_) | Entry::Rule(_)) => Change::Add(entry),
+            Act::Add => Change::Replace(entry),
             Act::Replace => Change::Replace(entry),
             Act::Prepend => Change::Prepend(entry),
             Act::Del => Change::Del(entry),

@@ -10,6 +10,8 @@ mod direct;
 mod flannel;
 mod lab;
 mod model;
+mod own;
+mod told;
 mod verbs;
 mod wire;
 mod world;
@@ -31,7 +33,9 @@ fn main() -> ExitCode {
         closed::TESTS,
         direct::TESTS,
         flannel::TESTS,
+        own::TESTS,
         verbs::TESTS,
+        told::TESTS,
     ]
     .concat();
     run_with_plugins(&all)
