@@ -262,7 +262,7 @@ impl Engine {
             writer.remove_leftovers(look.table).await;
             let devices: Vec<String> = known.stale_devices().cloned().collect();
             self.remove_links(&devices, report).await;
-            self.remove_addresses(&known.base, report).await;
+            self.remove_addresses(&known.base, drift, report).await;
         }
         Ok(())
     }
