@@ -5,15 +5,17 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::error::Error;
+use crate::host::forwarding::Kind;
 use crate::plan::Plan;
 
 use super::diff::Act;
-use super::items::{Item, Stage};
 
 /// What a pass did, and what it could not do.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Report {
+    /// Everything was read and compared.
+    pub full: bool,
     /// Changes made, by what was changed. Empty where everything was right.
     pub made: BTreeMap<Thing, Count>,
     /// What a full pass found to be other than an earlier pass had left it, and repaired, in words: at most
@@ -27,6 +29,8 @@ pub struct Report {
     pub unreachable: Vec<(Arc<str>, String)>,
     /// What other programs, or two nodes, want at once, in words.
     pub clashes: Vec<String>,
+    /// What the kernel has too little room for and could not be raised, in words.
+    pub limits: Vec<String>,
 }
 
 /// What is changed.
@@ -72,6 +76,8 @@ pub struct Difference {
     pub mtu: u32,
     /// Everything else, in order.
     pub steps: Vec<DifferenceStep>,
+    /// Limits of the kernel's to be raised. Nothing is missing or wrong because of them.
+    pub raises: Vec<DifferenceStep>,
     /// All peers that cannot be reached, by name, and why.
     pub unreachable: Vec<(Arc<str>, String)>,
     /// What other programs, or two nodes, want at once, in words.
@@ -108,6 +114,7 @@ impl Report {
 
     /// Adds what a second pass did; what it found takes the place of what the first one did.
     pub(super) fn absorb(&mut self, later: Self) {
+        self.full |= later.full;
         for (thing, count) in later.made {
             let sum = self.made.entry(thing).or_default();
             sum.added += count.added;
@@ -120,6 +127,7 @@ impl Report {
         self.errors = later.errors;
         self.unreachable = later.unreachable;
         self.clashes = later.clashes;
+        self.limits = later.limits;
     }
 
     pub(super) fn failed(&mut self, what: impl Into<String>, error: impl Into<Error>) {
@@ -144,14 +152,13 @@ impl Report {
 }
 
 impl Thing {
-    pub(super) fn of(item: &Item) -> Self {
-        match item.stage() {
-            Stage::Member => Self::Element,
-            Stage::Fdb => Self::Fdb,
-            Stage::Neighbour => Self::Neighbour,
-            Stage::NextHop => Self::NextHop,
-            Stage::Route => Self::Route,
-            Stage::Rule => Self::Rule,
+    pub(super) fn of(kind: Kind) -> Self {
+        match kind {
+            Kind::Fdb => Self::Fdb,
+            Kind::Neighbour => Self::Neighbour,
+            Kind::NextHop => Self::NextHop,
+            Kind::Route => Self::Route,
+            Kind::Rule => Self::Rule,
         }
     }
 
@@ -179,12 +186,13 @@ impl fmt::Display for Thing {
 impl Difference {
     /// Whether everything is as it must be.
     pub fn is_empty(&self) -> bool {
-        self.base.is_empty() && self.steps.is_empty()
+        self.base.is_empty() && self.steps.is_empty() && self.raises.is_empty()
     }
 
     /// The differences in words.
     pub fn reasons(&self) -> impl Iterator<Item = &str> {
-        let steps = self.steps.iter().map(|step| step.reason.as_str());
+        let steps = self.steps.iter().chain(&self.raises);
+        let steps = steps.map(|step| step.reason.as_str());
         self.base.reasons().chain(steps)
     }
 }
@@ -192,7 +200,7 @@ impl Difference {
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.base.fmt(f)?;
-        for step in &self.steps {
+        for step in self.steps.iter().chain(&self.raises) {
             writeln!(f, "{}", step.command)?;
         }
         Ok(())

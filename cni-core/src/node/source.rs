@@ -58,7 +58,7 @@ pub(super) async fn view(host: &Host, source: &ClusterSource) -> Result<View> {
         let message = format!("{}: {error}", path.display());
         Error::new(ErrorKind::InvalidConfig, message)
     })?;
-    let identity = identity(host, source.node.as_deref(), &file.nodes).await?;
+    let identity = identity(host, source.node.as_deref(), file.nodes.iter()).await?;
     let mut view = View::new(identity);
     view.apply(PeerEvent::Reset(file.nodes));
     view.apply(PeerEvent::InSync);
@@ -74,7 +74,11 @@ pub(super) async fn view(host: &Host, source: &ClusterSource) -> Result<View> {
 ///
 /// # Errors
 /// When addresses cannot be read.
-pub async fn identity(host: &Host, configured: Option<&str>, nodes: &[Node]) -> Result<Identity> {
+pub async fn identity(
+    host: &Host,
+    configured: Option<&str>,
+    mut nodes: impl Iterator<Item = &Node>,
+) -> Result<Identity> {
     let named = |name: &str| Identity {
         name: Some(name.to_owned()),
         addresses: Vec::new(),
@@ -84,7 +88,7 @@ pub async fn identity(host: &Host, configured: Option<&str>, nodes: &[Node]) -> 
     }
     let hostname = fs::read_to_string(HOSTNAME).unwrap_or_default();
     let hostname = hostname.trim();
-    if nodes.iter().any(|node| &*node.name == hostname) {
+    if nodes.any(|node| &*node.name == hostname) {
         return Ok(named(hostname));
     }
     let addresses = host.netlink.addresses(None).await?;

@@ -231,7 +231,7 @@ fn told(network: &crate::spec::NetworkName, view: &View, base: &Base, report: &R
     let errors = errors.map(|(what, error)| format!("{what}: {}", error.chain()));
     let conflicts = view.conflicts().map(ToString::to_string);
     let problems = errors
-        .chain(report.clashes.iter().cloned())
+        .chain(report.clashes.iter().chain(&report.limits).cloned())
         .chain(conflicts);
     state.problems = problems.take(State::WORDS_MAX).collect();
     state.choices.clone_from(&base.choices);

@@ -1,11 +1,17 @@
 //! The network between nodes on the real kernel. See `cni_testkit::cluster` for what a test here stands on.
 
+mod agent;
+mod agent_heal;
+mod agent_restart;
+mod agent_tell;
 mod alone;
 mod closed;
 mod direct;
 mod flannel;
 mod lab;
 mod model;
+mod own;
+mod told;
 mod verbs;
 mod wire;
 mod world;
@@ -17,13 +23,19 @@ use cni_testkit::run_with_plugins;
 fn main() -> ExitCode {
     let all = [
         lab::TESTS,
+        agent::TESTS,
+        agent_heal::TESTS,
+        agent_restart::TESTS,
+        agent_tell::TESTS,
         alone::TESTS,
         model::TESTS,
         wire::TESTS,
         closed::TESTS,
         direct::TESTS,
         flannel::TESTS,
+        own::TESTS,
         verbs::TESTS,
+        told::TESTS,
     ]
     .concat();
     run_with_plugins(&all)

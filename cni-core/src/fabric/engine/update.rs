@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
-use crate::cluster::{Node, NodeChange, NodeUid, View};
+use crate::cluster::{NodeChange, NodeUid, View};
 
 use super::super::diff::{self, Steps};
 use super::super::index::{Index, NOBODY, Whose};
@@ -36,7 +36,9 @@ impl Engine {
             .filter(|(change, _)| is_peer(change))
         {
             if let Some(node) = &change.before {
-                before.extend(self.items_of(&mut known, node, whose));
+                let items = self.reached(&mut known, node);
+                known.neighbours.remove(&items);
+                before.extend(items.into_iter().map(|item| (item, whose)));
             }
         }
         let kept = changes.iter().filter(is_peer).try_for_each(|change| {
@@ -46,7 +48,7 @@ impl Engine {
                 _ => Ok(()),
             }
         });
-        let census = known.tally.census();
+        let census = known.tally.census(&known.held);
         let base = match **me == *known.me && census == known.census {
             true => None,
             false => Some(self.fabric.base(me, &census, &known.facts).ok()?),
@@ -65,7 +67,9 @@ impl Engine {
         {
             known.unreachable.remove(&change.uid);
             if let Some(node) = &change.after {
-                after.extend(self.items_of(&mut known, node, whose));
+                let items = self.reached(&mut known, node);
+                known.neighbours.add(&items);
+                after.extend(items.into_iter().map(|item| (item, whose)));
             }
         }
         if self.is_delicate(&known, before.iter().chain(&after)) {
@@ -97,11 +101,6 @@ impl Engine {
             writer.remove(steps.removals).await;
         }
         report
-    }
-
-    fn items_of(&self, known: &mut Known, node: &Arc<Node>, whose: Whose) -> Vec<(Item, Whose)> {
-        let items = self.reached(known, node).into_iter();
-        items.map(|item| (item, whose)).collect()
     }
 
     fn is_delicate<'a>(

@@ -100,6 +100,16 @@ impl FakeKernel {
         self
     }
 
+    /// The same kernel, with a host that is in another namespace than the first: parameters that are those of all of them
+    /// together are missing.
+    #[must_use]
+    pub fn not_first(self) -> Self {
+        if let Ok(namespace) = self.state().namespace(self.inner.host) {
+            namespace.is_first = false;
+        }
+        self
+    }
+
     /// Makes a network namespace, as `ip netns add` does, and returns its path. One that exists stays as it is.
     pub fn namespace(&self, path: impl AsRef<Path>) -> NetnsPath {
         let path = path.as_ref().to_owned();

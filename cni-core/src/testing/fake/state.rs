@@ -64,6 +64,8 @@ pub(super) struct Namespace {
     pub(super) rules: Vec<PolicyRule>,
     pub(super) tables: BTreeMap<Table, TableRecord>,
     pub(super) sysctls: BTreeMap<String, String>,
+    /// The one that the kernel begins with (`init_net`).
+    pub(super) is_first: bool,
     pub(super) last_index: u32,
     pub(super) last_handle: u64,
 }
@@ -99,7 +101,10 @@ impl State {
     pub(super) fn new_namespace(&mut self) -> NsId {
         let id = self.next_namespace;
         self.next_namespace += 1;
-        let mut namespace = Namespace::default();
+        let mut namespace = Namespace {
+            is_first: id == 0,
+            ..Namespace::default()
+        };
         let index = namespace.next_index();
         let mut lo = Link::new(index, "lo", LinkKind::Physical);
         lo.mtu = 65536;

@@ -45,6 +45,16 @@ const IPV6: &[(&str, &str)] = &[
     ("use_tempaddr", "0"),
 ];
 
+/// Of all namespaces together, and shown in the first alone (`neigh_sysctl_register`).
+const FIRST: &[(&str, &str)] = &[
+    ("net/ipv4/neigh/default/gc_thresh1", "128"),
+    ("net/ipv4/neigh/default/gc_thresh2", "512"),
+    ("net/ipv4/neigh/default/gc_thresh3", "1024"),
+    ("net/ipv6/neigh/default/gc_thresh1", "128"),
+    ("net/ipv6/neigh/default/gc_thresh2", "512"),
+    ("net/ipv6/neigh/default/gc_thresh3", "1024"),
+];
+
 /// Others.
 const PLAIN: &[(&str, &str)] = &[
     ("net/ipv4/ip_forward", "0"),
@@ -157,6 +167,7 @@ impl Namespace {
             Some((family, interface, name)) => self.interface_sysctl(family, interface, name),
             None => match self.sysctls.get(key) {
                 Some(value) => Some(value),
+                None if self.is_first => default_of(PLAIN, key).or_else(|| default_of(FIRST, key)),
                 None => default_of(PLAIN, key),
             },
         }
