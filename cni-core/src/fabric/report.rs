@@ -143,10 +143,14 @@ impl Report {
         }
     }
 
+    /// What takes several commands (a device: made, and marked as ours) is told of once.
     pub(super) fn drift(&mut self, words: impl FnOnce() -> String) {
         self.drifted += 1;
         if self.drift.len() < Self::DRIFT_MAX {
-            self.drift.push(words());
+            let words = words();
+            if self.drift.last() != Some(&words) {
+                self.drift.push(words);
+            }
         }
     }
 }
