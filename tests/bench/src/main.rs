@@ -78,6 +78,9 @@ fn main() -> ExitCode {
     if words.peek().is_some_and(|word| word == measure::PEAK) {
         return measure::peak_of_one_run(words.skip(1));
     }
+    if words.peek().is_some_and(|word| word == cluster::HOLD) {
+        return cluster::hold(words.skip(1));
+    }
     match run(words) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

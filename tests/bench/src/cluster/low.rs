@@ -12,11 +12,11 @@ use cni_core::ipnetwork::IpNetwork;
 use cni_testkit::Pod;
 
 use super::messages::{self, datagrams, socket};
-use super::now;
 use super::peers::{
     self, CLASSIC, FLOW, OUTER, PROTOCOL, VNI, devices, index, mac, prefix, uplink, vtep,
 };
 use super::spent::{Spent, ms};
+use super::wait;
 
 const ENTRIES: u32 = 10_000;
 
@@ -77,7 +77,7 @@ pub(super) fn run(runs: usize) {
             |_| {
                 let host = KernelForwarding::open().expect("a socket");
                 Box::new(move |kind| {
-                    let failed = now(host.write(&changes[kind]));
+                    let failed = wait(host.write(&changes[kind]));
                     assert!(failed.is_empty(), "{:?}", failed.first());
                 })
             },

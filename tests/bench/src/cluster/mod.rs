@@ -1,23 +1,26 @@
 //! A node with thousands of peers.
 
-use std::pin::pin;
-use std::task::{Context, Poll, Waker};
-
 mod low;
 mod messages;
 mod peers;
+mod scale;
+mod site;
 mod spent;
+mod tools;
+
+pub(crate) use scale::{HOLD, hold};
 
 /// Runs the section.
 pub(crate) fn run(runs: usize) {
     println!("\n== A node with thousands of peers");
     low::run(runs.min(11));
+    scale::run(runs);
 }
 
-/// The result of a future that never waits, as those of the kernel implementations.
-fn now<T>(future: impl Future<Output = T>) -> T {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => value,
-        Poll::Pending => panic!("the kernel implementation waited"),
-    }
+/// Runs a future to its end on this thread.
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.expect("a runtime").block_on(future)
 }
