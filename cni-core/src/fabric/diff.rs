@@ -101,10 +101,11 @@ impl Step {
             return None;
         };
         let change = match self.told.act {
-            // What has its id may be something that no entry stands for, a blackhole say, and that a read leaves out. Nobody
-            // else comes by these ids by chance.
-            Act::Add if matches!(entry, Entry::NextHop(_)) => Change::Replace(entry),
-            Act::Add => Change::Add(entry),
+            // What has its key may be something that no entry stands for, and that a read leaves out: a neighbour that the
+            // kernel is looking for since ours was removed, a blackhole in place of a next hop. None of that is a foreign
+            // thing to be left alone, as a route may be: the device is ours, and nobody comes by an id of ours by chance.
+            Act::Add if matches!(entry, Entry::Route(_) | Entry::Rule(_)) => Change::Add(entry),
+            Act::Add => Change::Replace(entry),
             Act::Replace => Change::Replace(entry),
             Act::Prepend => Change::Prepend(entry),
             Act::Del => Change::Del(entry),

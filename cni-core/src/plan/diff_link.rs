@@ -151,6 +151,8 @@ fn mend(
     }
     if spec.up && !found.up {
         (now.up, before.up) = (Some(true), Some(false));
+        // Whoever made it may have been killed before it said so: once it is up, it has the address.
+        now.ipv6_link_local = (!spec.ipv6_link_local).then_some(false);
         words.push("is down".to_owned());
     }
     if words.is_empty() {

@@ -11,8 +11,8 @@ Usage: node-agent --config FILE [OPTION]...
 Keeps this node connected with the other nodes of its cluster.
 
   --config FILE      configuration of the network, .conflist or .conf: the one that its plugin (vxlan, host-gw) has
-  --node NAME        which node this is (default: `cluster.node` of the configuration, else the node that has one of
-                     this host's addresses)
+  --node NAME        which node this is (default: `cluster.node` of the configuration, else the node with the host's name,
+                     else the one with one of its addresses)
   --listen ADDRESS   where /healthz, /readyz and /metrics are served, or `none` (default 127.0.0.1:9473)
   --subnet-env FILE  tell Flannel's CNI plugin, too; its default is /run/flannel/subnet.env
   --sweep SECONDS    compare everything this often, whatever happens (default 60)

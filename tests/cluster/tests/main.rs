@@ -10,6 +10,7 @@ mod direct;
 mod flannel;
 mod lab;
 mod model;
+mod own;
 mod told;
 mod verbs;
 mod wire;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         closed::TESTS,
         direct::TESTS,
         flannel::TESTS,
+        own::TESTS,
         verbs::TESTS,
         told::TESTS,
     ]

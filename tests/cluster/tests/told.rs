@@ -81,7 +81,6 @@ const TUNNEL: &[(&str, &str)] = &[
     ),
     ("device's MTU altered", "ip link set vxlan.1 mtu 1300"),
     ("device renamed", "ip link set vxlan.1 name other"),
-    ("device renamed back", "ip link set other name vxlan.1"),
     (
         "device's address removed",
         "ip address del 10.244.1.0/32 dev vxlan.1",
@@ -91,13 +90,11 @@ const TUNNEL: &[(&str, &str)] = &[
         "ip address del fd00:244:1::/128 dev vxlan.1",
     ),
     (
-        "device made anew",
+        "device taken by a stranger's",
         "ip link del vxlan.1; ip link add vxlan.1 up type vxlan id 9 dstport 9999",
     ),
-    (
-        "rules flushed",
-        "ip rule flush table 167; ip rule add lookup main priority 32766",
-    ),
+    ("the stranger's deleted", "ip link del vxlan.1"),
+    ("rules flushed", "ip rule del table 167"),
     ("IPv6 rule removed", "ip -6 rule del table 167"),
     (
         "the table for nodes flushed",
@@ -156,6 +153,7 @@ fn check(path: DataPath, damages: &[(&str, &str)]) {
         assert!(!concern.is_empty(), "{path:?}: {name}: {events:#?}");
         node.repair();
     }
+    node.assert_right();
 }
 
 fn what_does_not_concern_the_network_is_not_taken_for_damage() {
@@ -217,7 +215,14 @@ impl Agent {
             runtime: builder.enable_time().build().unwrap(),
         };
         node.repair();
+        node.assert_right();
         node
+    }
+
+    fn assert_right(&self) {
+        let difference = self.runtime.block_on(self.engine.compare(&self.view));
+        let difference = difference.unwrap();
+        assert!(difference.is_empty(), "{difference}");
     }
 
     /// Everything as it must be, as far as it goes; afterwards there is nothing more to be done, and what the repair itself

@@ -2,6 +2,7 @@
 
 mod cleanup;
 mod concerns;
+mod device;
 mod guard;
 mod look;
 mod room;
@@ -160,6 +161,7 @@ impl Engine {
         }
         in_order(&mut makes);
         let names = |whose| name_of(&peers, whose);
+        let addresses = self.addresses_to_remove(&known.base).await?;
         let mut difference = Difference {
             base,
             mtu: known.base.mtu,
@@ -169,6 +171,7 @@ impl Engine {
             ..Difference::default()
         };
         look.describe(&self.owner, &makes, &names, &mut difference);
+        difference.steps.extend(addresses);
         Ok(difference)
     }
 
@@ -259,6 +262,7 @@ impl Engine {
             writer.remove_leftovers(look.table).await;
             let devices: Vec<String> = known.stale_devices().cloned().collect();
             self.remove_links(&devices, report).await;
+            self.remove_addresses(&known.base, report).await;
         }
         Ok(())
     }
