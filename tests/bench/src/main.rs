@@ -16,6 +16,7 @@ mod contestants;
 mod floor;
 mod gc;
 mod measure;
+mod node;
 mod parallel;
 mod requests;
 mod store;
@@ -34,6 +35,7 @@ Sections (default: all):
   parallel  32 ADDs at once, then 32 DELs
   store     host-local with 0 and with 65,000 reservations
   gc        GC of 2,000 stale among 4,000 attachments
+  node      ADD on a node of a cluster of 10 and of 10,000 nodes, beside the bridge's
 ";
 
 /// What the command line asks for.
@@ -57,7 +59,7 @@ impl Options {
                     options.runs = number.filter(|number| *number > 0).ok_or(HELP)?;
                 }
                 "--dynamic" => options.dynamic = true,
-                "size" | "requests" | "verbs" | "parallel" | "store" | "gc" => {
+                "size" | "requests" | "verbs" | "parallel" | "store" | "gc" | "node" => {
                     options.sections.push(word)
                 }
                 _ => return Err(HELP.to_owned()),
@@ -112,6 +114,9 @@ fn run(words: impl Iterator<Item = String>) -> Result<(), String> {
     }
     if options.wants("gc") {
         gc::run(&contestants);
+    }
+    if options.wants("node") {
+        node::run(&contestants, options.runs);
     }
     Ok(())
 }
