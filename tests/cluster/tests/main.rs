@@ -7,6 +7,7 @@ mod flannel;
 mod lab;
 mod model;
 mod own;
+mod update;
 mod verbs;
 mod wire;
 mod world;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         direct::TESTS,
         flannel::TESTS,
         own::TESTS,
+        update::TESTS,
         verbs::TESTS,
     ]
     .concat();
