@@ -25,6 +25,7 @@ pub(crate) const TESTS: &[Test] = &tests![
     with_an_agent_a_file_that_makes_no_sense_keeps_nobody_from_anything::<Flow>,
     pods_go_without_the_file::<Flow>,
     pods_go_without_the_file::<HostGw>,
+    more_peers_than_the_kernel_has_room_for_are_told_by_number::<HostGw>,
 ];
 
 const STATE: &str = "/run/cni-fabric/167/state.json";
@@ -146,56 +147,59 @@ fn state(node: &Node) -> Snapshot {
     state.without("dst fe80::").without("link cni0 ")
 }
 
+/// What is wrong with a file, how it becomes so, and what the error says.
+type Wrong = (&'static str, fn(&mut Value), &'static str);
+
 fn a_wrong_entry_is_named_and_what_worked_goes_on<P: Over>() {
     let (net, pods) = Net::with_pods(&Layout::new(3), P::PATH.plugin(&json!({})));
     let node = net.cluster.node(0);
     let late = Pod::new("late");
     let before = state(node);
     let good = net.cluster.describe([0, 1, 2]);
-    let wrongs: [(&str, &dyn Fn(&mut Value), &str); 9] = [
+    let wrongs: [Wrong; 9] = [
         (
             "an overlapping prefix",
-            &|file| file["nodes"][2]["podPrefixes"] = json!(["10.244.0.0/22"]),
+            |file| file["nodes"][2]["podPrefixes"] = json!(["10.244.0.0/22"]),
             "node `n3`",
         ),
         (
             "a prefix twice",
-            &|file| file["nodes"][1]["podPrefixes"][0] = json!("10.244.3.0/24"),
+            |file| file["nodes"][1]["podPrefixes"][0] = json!("10.244.3.0/24"),
             "node `n3`",
         ),
         (
             "a name twice",
-            &|file| file["nodes"][2]["name"] = json!("n2"),
+            |file| file["nodes"][2]["name"] = json!("n2"),
             "`name` is \"n2\"",
         ),
         (
             "an address twice",
-            &|file| file["nodes"][2]["addresses"] = json!(["192.0.2.2"]),
+            |file| file["nodes"][2]["addresses"] = json!(["192.0.2.2"]),
             "node `n3`",
         ),
         (
             "an address among pods",
-            &|file| file["nodes"][2]["addresses"] = json!(["10.244.2.9"]),
+            |file| file["nodes"][2]["addresses"] = json!(["10.244.2.9"]),
             "node `n3`",
         ),
         (
             "host bits",
-            &|file| file["nodes"][2]["podPrefixes"][0] = json!("10.244.3.7/24"),
+            |file| file["nodes"][2]["podPrefixes"][0] = json!("10.244.3.7/24"),
             "node `n3`",
         ),
         (
             "a prefix outside",
-            &|file| file["clusterPrefixes"] = json!(["10.244.0.0/23", "fd00:244::/32"]),
+            |file| file["clusterPrefixes"] = json!(["10.244.0.0/23", "fd00:244::/32"]),
             "node `n2`",
         ),
         (
             "no addresses",
-            &|file| file["nodes"][1]["addresses"] = Value::Null,
+            |file| file["nodes"][1]["addresses"] = Value::Null,
             "node `n2`",
         ),
         (
             "a misspelt key",
-            &|file| file["nodes"][1]["podPrefix"] = json!([]),
+            |file| file["nodes"][1]["podPrefix"] = json!([]),
             "node `n2`",
         ),
     ];
@@ -255,6 +259,42 @@ fn pods_go_without_the_file<P: Over>() {
     let failure = net.call(node, "STATUS").failure();
     assert_eq!(failure.code, 50, "{failure:?}");
     assert!(failure.msg.contains(CLUSTER), "{failure:?}");
+}
+
+/// In a namespace that is not the first, whose limits only the first one shows.
+fn more_peers_than_the_kernel_has_room_for_are_told_by_number<P: Over>() {
+    let net = Net::build(&Layout::new(1), P::PATH.plugin(&json!({})));
+    let node = net.cluster.node(0);
+    node.sh("ip address add 172.16.0.1/16 dev eth0");
+    let peers = |count: u32| {
+        let mut file = net.cluster.describe([0]);
+        file["nodes"][0]["addresses"] = json!(["172.16.0.1"]);
+        let nodes = file["nodes"].as_array_mut().expect("nodes");
+        nodes.extend((1..=count).map(|number| {
+            let (high, low) = (number / 256, number % 256);
+            json!({
+                "name": format!("peer{number}"),
+                "podPrefixes": [format!("10.{}.{low}.0/24", 64 + high)],
+                "addresses": [format!("172.16.{}.{low}", 1 + high)],
+            })
+        }));
+        net.tell(&file);
+        let pod = node.attach(&net.chain);
+        let routes = node.sh("ip route show proto 167 | grep -c nhid");
+        assert_eq!(routes.trim(), count.to_string());
+        node.detach(&net.chain, &pod);
+    };
+    peers(1024);
+    net.call(node, "STATUS").silent_success();
+    peers(1025);
+    let failure = net.call(node, "STATUS").failure();
+    assert_eq!(failure.code, 51, "{failure:?}");
+    let words = "1025 peers are reached through IPv4 neighbours, and the kernel has room for 1024";
+    assert!(failure.msg.contains(words), "{failure:?}");
+    assert!(
+        failure.msg.contains("gc_thresh3 to at least 4096"),
+        "{failure:?}"
+    );
 }
 
 /// A verb of the network's plugin for a pod, as libcni runs it.
