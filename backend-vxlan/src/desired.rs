@@ -1,13 +1,13 @@
 //! What must exist: pure functions of the configuration, the nodes, and a few facts about the host.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use cni_core::cluster::{Capability, Node};
 use cni_core::fabric::tables::{self, Inner, Purpose, Tunnel};
 use cni_core::fabric::{self, Base, Census, Fabric, Facts, Item, NextHopIds, Owner, Reach};
 use cni_core::host::forwarding::{Encap, Entry, FdbEntry, Hop, Neighbour};
-use cni_core::host::netlink::{self, Address, NewLinkKind, Vxlan};
+use cni_core::host::netlink::{self, Address, MacAddr, NewLinkKind, Vxlan};
 use cni_core::ipnetwork::IpNetwork;
 use cni_core::node::desired::{
     self, IPV6_MIN_MTU, Routing, family, prefixes, underlay_mtu, vtep_address, words,
@@ -281,14 +281,17 @@ impl VxlanFabric {
         })));
         for ipv6 in [false, true] {
             let destinations = self.destinations(me, facts, peer, ipv6);
-            // A peer without pods of the family has no VTEP address there: any address of its own names it as well.
-            let own = || peer.own_addresses().find(|own| own.is_ipv6() == ipv6);
-            let Some(gateway) = vtep_address(peer, ipv6).or_else(own) else {
+            // A peer without pods of the family has no VTEP address there: any address of its own names it as well. In IPv6 its
+            // device's link-local one names it: the kernel refuses an on-link gateway that a route leads to by another
+            // device, as one does to a peer that was routed to directly until now.
+            let own = || peer.own_addresses().find(|own| !own.is_ipv6());
+            let gateway = match ipv6 {
+                true => Some(link_local(mac).into()),
+                false => vtep_address(peer, false).or_else(own),
+            };
+            let Some(gateway) = gateway.filter(|_| !destinations.is_empty()) else {
                 continue;
             };
-            if destinations.is_empty() {
-                continue;
-            }
             items.push(Item::Entry(Entry::Neighbour(Neighbour {
                 link: link(),
                 address: gateway,
@@ -411,6 +414,14 @@ impl VxlanFabric {
             Some(local) => self.classic(me, facts, ids, (peer, local.is_ipv6()), items),
         }
     }
+}
+
+/// The link-local address that a hardware address makes (RFC 4291, appendix A).
+fn link_local(mac: MacAddr) -> Ipv6Addr {
+    let [a, b, c, d, e, f] = mac.0;
+    let pair = |high, low| u16::from_be_bytes([high, low]);
+    let id = [pair(a ^ 2, b), pair(c, 0xff), pair(0xfe, d), pair(e, f)];
+    Ipv6Addr::new(0xfe80, 0, 0, 0, id[0], id[1], id[2], id[3])
 }
 
 /// The device that the base has.

@@ -46,6 +46,14 @@ impl<T> Sender<T> {
     }
 }
 
+#[cfg(any(test, feature = "testing"))]
+impl<T> Sender<T> {
+    /// Whether nobody will ever take anything.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+}
+
 impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
         let waker = {
@@ -136,6 +144,14 @@ mod tests {
         assert!(given_up.is_err());
         sender.alter(|waiting| waiting.push_back(7));
         assert_eq!(receiver.next().await, Some(7));
+    }
+
+    #[test]
+    fn the_sender_knows_when_there_is_no_receiver() {
+        let (sender, receiver) = channel::<u8>();
+        assert!(!sender.is_abandoned());
+        drop(receiver);
+        assert!(sender.is_abandoned());
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The log of a plugin binary: off unless the environment asks for it, and never on stdout, which is the runtime's.
+//! The log of a binary, never on stdout: off unless the environment asks for it in a plugin ([`init`]), on in a daemon
+//! ([`init_daemon`]).
 //!
 //! | variable | meaning |
 //! |---|---|
@@ -23,8 +24,45 @@ pub fn init() {
     let Some(level) = std::env::var_os("CNI_LOG").and_then(|value| level(value.to_str()?)) else {
         return;
     };
-    let json = std::env::var_os("CNI_LOG_FORMAT").is_some_and(|format| format == "json");
-    let writer = match std::env::var_os("CNI_LOG_FILE").filter(|path| !path.is_empty()) {
+    start(level, json_is_asked_for(), writer());
+}
+
+/// Starts the log of a daemon: at `info` as text, unless the environment says otherwise, or `words` do, which are
+/// `LEVEL` or `LEVEL/FORMAT` as in the variables.
+///
+/// # Errors
+/// A sentence that names the word and the rule.
+pub fn init_daemon(words: Option<&str>) -> Result<(), String> {
+    let asked = std::env::var("CNI_LOG").ok();
+    let (level, json) = daemon(words.or(asked.as_deref()).unwrap_or("info"))?;
+    start(level, json.unwrap_or_else(json_is_asked_for), writer());
+    Ok(())
+}
+
+/// Level and, where it is given, whether the format is JSON.
+fn daemon(words: &str) -> Result<(LevelFilter, Option<bool>), String> {
+    let (text, format) = match words.split_once('/') {
+        None => (words, None),
+        Some((level, format)) => (level, Some(format)),
+    };
+    let json = match format {
+        None => None,
+        Some("json") => Some(true),
+        Some("text") => Some(false),
+        Some(other) => return Err(format!("{other:?} is no log format: text or json")),
+    };
+    let level = level(text)
+        .ok_or_else(|| format!("{text:?} is no log level: error, warn, info, debug or trace"))?;
+    Ok((level, json))
+}
+
+fn json_is_asked_for() -> bool {
+    std::env::var_os("CNI_LOG_FORMAT").is_some_and(|format| format == "json")
+}
+
+/// Where the lines go.
+fn writer() -> BoxMakeWriter {
+    match std::env::var_os("CNI_LOG_FILE").filter(|path| !path.is_empty()) {
         None => BoxMakeWriter::new(io::stderr),
         Some(path) => match open(&path) {
             Ok(file) => BoxMakeWriter::new(Arc::new(file)),
@@ -36,8 +74,7 @@ pub fn init() {
                 BoxMakeWriter::new(io::stderr)
             }
         },
-    };
-    start(level, json, writer);
+    }
 }
 
 fn start(
@@ -81,4 +118,26 @@ fn open(path: &std::ffi::OsStr) -> io::Result<File> {
         .create(true)
         .mode(0o600)
         .open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_daemon_is_told_level_and_format_and_says_what_it_does_not_know() {
+        assert_eq!(daemon("info"), Ok((LevelFilter::INFO, None)));
+        assert_eq!(daemon("debug/json"), Ok((LevelFilter::DEBUG, Some(true))));
+        assert_eq!(daemon("warn/text"), Ok((LevelFilter::WARN, Some(false))));
+        assert!(
+            daemon("loud")
+                .unwrap_err()
+                .contains("\"loud\" is no log level")
+        );
+        assert!(
+            daemon("info/xml")
+                .unwrap_err()
+                .contains("\"xml\" is no log format")
+        );
+    }
 }

@@ -25,6 +25,11 @@ async fn the_fake_keeps_the_contract_of_netlink() {
 }
 
 #[tokio::test]
+async fn the_fake_keeps_the_contract_of_forwarding() {
+    conformance::forwarding(&FakeKernel::new().host()).await;
+}
+
+#[tokio::test]
 async fn the_fake_keeps_the_contract_of_nftables() {
     conformance::firewall(FakeKernel::new().host().firewall.as_ref()).await;
 }

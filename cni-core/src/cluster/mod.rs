@@ -8,9 +8,12 @@ mod block;
 pub mod file;
 mod index;
 mod node;
+mod runs;
 mod source;
 mod view;
 
+#[cfg(feature = "kernel")]
+pub use file::FileSource;
 pub use file::{ClusterFile, FileError};
 pub use node::{Capability, Node, NodeUid};
 pub use source::{PeerEvent, PeerSource};

@@ -9,9 +9,9 @@ use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 
 use ipnetwork::IpNetwork;
 
-use crate::host::forwarding::{Change, Entry, Route, Via};
+use crate::host::forwarding::{Entry, Route, Via};
 
-use super::diff::{Act, Step, Why};
+use super::diff::{Act, Step, Told, Why};
 use super::items::Item;
 
 /// Whose an item is: [`NOBODY`], or the place of a peer in a list.
@@ -161,11 +161,12 @@ impl Index {
         }
     }
 
-    /// Who has something that is missing or wrong: a bit each.
-    pub(super) fn lacking(&self) -> Lacking {
+    /// Who has something in this part that is missing or wrong: a bit each.
+    pub(super) fn lacking(&self, part: Part) -> Lacking {
         let mut lacking = Lacking::default();
-        for record in self.records.iter().filter(|record| record.lacks()) {
-            lacking.members += usize::from(record.is(MEMBER));
+        let of_part = |record: &&Record| record.is(MEMBER) == (part == Part::Members);
+        let lacks = self.records.iter().filter(|record| record.lacks());
+        for record in lacks.filter(of_part) {
             lacking.insert(record.whose());
         }
         lacking
@@ -187,12 +188,13 @@ impl Index {
         record.mark(SEEN, WRONG | BEHIND | TWICE);
         let found = self.wrong.remove(&place);
         let mut step = |act, item: &Item, why| {
-            steps.push(Step {
+            let told = Told {
                 act,
-                item: item.clone(),
                 whose: Some(whose),
                 why,
-            });
+            };
+            let item = item.clone();
+            steps.push(Step { item, told });
         };
         let behind = before.is(BEHIND);
         match found {
@@ -234,10 +236,8 @@ impl Index {
         surplus.sort_by_cached_key(|(item, _)| (std::cmp::Reverse(item.stage()), sort_key(item)));
         surplus.dedup_by(|later, first| later.0 == first.0);
         let steps = surplus.into_iter().map(|(item, whose)| Step {
-            act: Act::Del,
             item,
-            whose,
-            why: Why::Surplus,
+            told: Told::surplus(whose),
         });
         steps.collect()
     }
@@ -324,8 +324,21 @@ impl Record {
 #[derive(Debug, Default)]
 pub(super) struct Lacking {
     bits: Vec<u64>,
-    /// How many members of sets are missing.
-    pub(super) members: usize,
+}
+
+/// Which items.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Members of sets.
+    Members,
+    /// All others.
+    Entries,
+}
+
+impl Part {
+    pub(super) fn has(self, item: &Item) -> bool {
+        matches!(item, Item::Member(_)) == (self == Self::Members)
+    }
 }
 
 impl Lacking {
@@ -342,22 +355,6 @@ impl Lacking {
     pub(super) fn contains(&self, whose: Whose) -> bool {
         let word = self.bits.get(whose as usize / 64);
         word.is_some_and(|word| word & (1 << (whose % 64)) != 0)
-    }
-}
-
-impl Step {
-    /// The change of an entry; `None` for a member of a set.
-    pub(super) fn change(&self) -> Option<Change> {
-        let Item::Entry(entry) = &self.item else {
-            return None;
-        };
-        let entry = entry.clone();
-        Some(match self.act {
-            Act::Add => Change::Add(entry),
-            Act::Replace => Change::Replace(entry),
-            Act::Prepend => Change::Prepend(entry),
-            Act::Del => Change::Del(entry),
-        })
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod census;
 mod diff;
+mod drops;
 mod engine;
 mod facts;
 mod ids;
@@ -30,6 +31,7 @@ use crate::plan::Desired;
 use crate::spec::NetworkName;
 
 pub use census::Census;
+pub use drops::{DropCount, DropReason};
 pub use engine::{Engine, Removal};
 pub use facts::Facts;
 pub use ids::NextHopIds;

@@ -5,15 +5,17 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::error::Error;
+use crate::host::forwarding::Kind;
 use crate::plan::Plan;
 
 use super::diff::Act;
-use super::items::{Item, Stage};
 
 /// What a pass did, and what it could not do.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Report {
+    /// Everything was read and compared.
+    pub full: bool,
     /// Changes made, by what was changed. Empty where everything was right.
     pub made: BTreeMap<Thing, Count>,
     /// What a full pass found to be other than an earlier pass had left it, and repaired, in words: at most
@@ -112,6 +114,7 @@ impl Report {
 
     /// Adds what a second pass did; what it found takes the place of what the first one did.
     pub(super) fn absorb(&mut self, later: Self) {
+        self.full |= later.full;
         for (thing, count) in later.made {
             let sum = self.made.entry(thing).or_default();
             sum.added += count.added;
@@ -140,23 +143,26 @@ impl Report {
         }
     }
 
+    /// What takes several commands (a device: made, and marked as ours) is told of once.
     pub(super) fn drift(&mut self, words: impl FnOnce() -> String) {
         self.drifted += 1;
         if self.drift.len() < Self::DRIFT_MAX {
-            self.drift.push(words());
+            let words = words();
+            if self.drift.last() != Some(&words) {
+                self.drift.push(words);
+            }
         }
     }
 }
 
 impl Thing {
-    pub(super) fn of(item: &Item) -> Self {
-        match item.stage() {
-            Stage::Member => Self::Element,
-            Stage::Fdb => Self::Fdb,
-            Stage::Neighbour => Self::Neighbour,
-            Stage::NextHop => Self::NextHop,
-            Stage::Route => Self::Route,
-            Stage::Rule => Self::Rule,
+    pub(super) fn of(kind: Kind) -> Self {
+        match kind {
+            Kind::Fdb => Self::Fdb,
+            Kind::Neighbour => Self::Neighbour,
+            Kind::NextHop => Self::NextHop,
+            Kind::Route => Self::Route,
+            Kind::Rule => Self::Rule,
         }
     }
 

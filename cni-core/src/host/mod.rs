@@ -16,6 +16,8 @@ mod port;
 #[cfg(feature = "kernel")]
 mod rtnl;
 pub mod sysctl;
+#[cfg(feature = "kernel")]
+pub(crate) mod watch;
 
 pub use firewall::Firewall;
 pub use forwarding::Forwarding;

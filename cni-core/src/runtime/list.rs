@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use serde_json::value::RawValue;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::spec::config::NetworkConfig;
 use crate::spec::json::Object;
 use crate::spec::{NetworkName, SpecVersion};
 
@@ -112,6 +113,16 @@ impl NetworkList {
     /// Whether files of further plugins are to be left out.
     pub(super) fn only_inlined(text: &str) -> Result<bool> {
         flag(&Object::parse(text)?, "loadOnlyInlinedPlugins")
+    }
+
+    /// What a plugin of this network is configured as, without what a runtime adds at run time: for programs beside the
+    /// plugin that have to mean the same.
+    ///
+    /// # Errors
+    /// Those of [`NetworkConfig::parse`].
+    pub fn config_of(&self, plugin: &PluginConfig) -> Result<NetworkConfig> {
+        let text = self.stdin_of(plugin, &Injected::default())?;
+        NetworkConfig::parse(text.as_bytes())
     }
 
     /// What a plugin of this network gets on stdin: its own members, unchanged, and the runtime's.

@@ -8,8 +8,9 @@ pub(crate) const EIO: i32 = 5;
 
 /// Counts writes and decides which of them fail. Clones share one count.
 ///
-/// A write is one netlink change, one kernel parameter, one nftables transaction, or one call that changes an address
-/// store. Numbers begin at 1 after [`Faults::reset`].
+/// A write is one netlink change, one change of next hops, routes, neighbours, forwarding entries or rules, one kernel
+/// parameter, one nftables transaction, or one call that changes an address store. Numbers begin at 1 after
+/// [`Faults::reset`].
 #[derive(Debug, Clone, Default)]
 pub struct Faults(Arc<Mutex<State>>);
 

@@ -4,6 +4,7 @@
 //!   and order.
 //! * [`FakeKernel`] is a stateful model of several network namespaces with the kernel's own errnos: for everything
 //!   else. [`FakeIpam`] is the same for addresses.
+//! * [`ScriptedPeers`] tells of a cluster's nodes what a test wants it to.
 //! * [`Faults`] and [`Faulty`] make the n-th write fail, or kill the process at it, on the fake and on the real kernel.
 //! * [`snapshot`] is what a namespace holds, as text: "the state afterwards is the state before" is one `assert_eq!`.
 //! * [`noop`] is a plugin that does what its configuration says, for tests of what runs plugins.
@@ -16,6 +17,7 @@ mod faulty;
 mod ipam;
 mod mock;
 pub mod noop;
+mod peers;
 mod snapshot;
 
 pub use fake::FakeKernel;
@@ -23,4 +25,5 @@ pub use faults::{Fault, Faults};
 pub use faulty::Faulty;
 pub use ipam::FakeIpam;
 pub use mock::{MockFirewall, MockIpam, MockNetlink, MockSysctl};
+pub use peers::{PeerScript, ScriptedPeers};
 pub use snapshot::{snapshot, snapshot_sandbox};

@@ -89,6 +89,17 @@ fn steps(t: &Table) -> Vec<FirewallChange> {
             table: t.clone(),
             chain: chain(),
         },
+        FirewallChange::SetAdd {
+            table: t.clone(),
+            set: SetSpec {
+                name: "spare".to_owned(),
+                ..masquerade().sets[0].clone()
+            },
+        },
+        FirewallChange::SetDel {
+            table: t.clone(),
+            set: "spare".to_owned(),
+        },
         FirewallChange::ChainDel {
             table: t.clone(),
             chain: chain(),

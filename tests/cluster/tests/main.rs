@@ -1,5 +1,9 @@
 //! The network between nodes on the real kernel. See `cni_testkit::cluster` for what a test here stands on.
 
+mod agent;
+mod agent_heal;
+mod agent_restart;
+mod agent_tell;
 mod alone;
 mod closed;
 mod direct;
@@ -7,6 +11,7 @@ mod flannel;
 mod lab;
 mod model;
 mod own;
+mod told;
 mod update;
 mod verbs;
 mod wire;
@@ -19,6 +24,10 @@ use cni_testkit::run_with_plugins;
 fn main() -> ExitCode {
     let all = [
         lab::TESTS,
+        agent::TESTS,
+        agent_heal::TESTS,
+        agent_restart::TESTS,
+        agent_tell::TESTS,
         alone::TESTS,
         model::TESTS,
         wire::TESTS,
@@ -28,6 +37,7 @@ fn main() -> ExitCode {
         own::TESTS,
         update::TESTS,
         verbs::TESTS,
+        told::TESTS,
     ]
     .concat();
     run_with_plugins(&all)

@@ -110,8 +110,8 @@ fn status_tells_why_an_agent_is_not_ready<P: Over>() {
     let node = net.cluster.node(0);
     node.write(crate::world::CLUSTER, "no JSON\n");
     let agent = net.start_agent(node);
-    await_condition("the agent is there", || {
-        crate::world::page(node, "/readyz").is_some()
+    await_condition("the agent has looked at the file", || {
+        crate::world::page(node, "/readyz").is_some_and(|page| page.contains("cluster.json"))
     });
     let failure = net.call(node, "STATUS").failure();
     assert!([50, 51].contains(&failure.code), "{failure:?}");

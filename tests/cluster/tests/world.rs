@@ -235,3 +235,13 @@ pub(crate) fn like(all: &[IpAddr], one: IpAddr) -> impl Iterator<Item = IpAddr> 
     let alike = all.iter().copied();
     alike.filter(move |address| address.is_ipv4() == one.is_ipv4())
 }
+
+/// The value of a metric without labels; 0 where the agent does not tell.
+pub(crate) fn metric(node: &Node, name: &str) -> f64 {
+    let page = page(node, "/metrics").unwrap_or_default();
+    let line = page
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.and_then(|value| value.parse().ok())
+        .unwrap_or_default()
+}

@@ -9,12 +9,17 @@ use cni_testkit::{Pod, Test, tests};
 
 pub(crate) const TESTS: &[Test] = &tests![
     the_kernel_keeps_the_contract_of_netlink,
+    the_kernel_keeps_the_contract_of_forwarding,
     the_kernel_keeps_the_contract_of_nftables,
     the_kernel_keeps_the_contract_of_parameters,
 ];
 
 fn the_kernel_keeps_the_contract_of_netlink() {
     in_namespace(async |host| conformance::netlink(host.netlink.as_ref()).await);
+}
+
+fn the_kernel_keeps_the_contract_of_forwarding() {
+    in_namespace(async |host| conformance::forwarding(&host).await);
 }
 
 fn the_kernel_keeps_the_contract_of_nftables() {

@@ -85,3 +85,29 @@ fn no_plugin_carries_what_only_a_daemon_or_a_tool_needs() {
         }
     }
 }
+
+/// Three pages need no framework, and a cluster file no client: an agent is on every node, and has to be small.
+#[test]
+fn the_node_agent_has_no_framework() {
+    let tree = tree(&["--package=node-agent"]);
+    assert_without(
+        &tree,
+        &[
+            "hyper",
+            "axum",
+            "h2",
+            "reqwest",
+            "rustls",
+            "openssl",
+            "kube",
+            "k8s-openapi",
+            "etcd-client",
+            "tonic",
+            "prost",
+            "prometheus",
+            "clap",
+            "regex",
+            "mockall",
+        ],
+    );
+}

@@ -1,9 +1,12 @@
 //! The engine: makes the kernel what a fabric declares for the nodes that are known.
 
 mod cleanup;
+mod concerns;
 mod device;
+mod guard;
 mod look;
 mod room;
+mod table;
 mod update;
 mod write;
 
@@ -15,17 +18,16 @@ use crate::cancel::Cancel;
 use crate::cluster::{Node, NodeChange, NodeUid, View};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::Host;
-use crate::host::forwarding::{Entry, Key, Route};
-use crate::host::monitor::KernelEvent;
+use crate::host::firewall::TableState;
 use crate::host::netlink::{NetlinkChange, NetlinkExt};
 use crate::plan::{self, Establishing, Handles, Object, Scope, establish};
 
-use super::census::Tally;
+use super::census::{Lengths, Tally};
 use super::diff::{Act, Step, in_order};
 use super::ids::Ids;
-use super::index::{Index, NOBODY, Whose};
-use super::items::{Item, Stage};
-use super::{Base, Census, Difference, Fabric, Facts, Owner, Reach, Report, Thing, facts};
+use super::index::{Index, NOBODY, Part, Whose};
+use super::items::Item;
+use super::{Base, Census, Difference, Fabric, Facts, Owner, Reach, Report, Thing, facts, tables};
 use look::Look;
 use room::Neighbours;
 use write::Writer;
@@ -55,6 +57,16 @@ pub enum Removal {
     Withheld,
 }
 
+impl Removal {
+    /// Allowed where the view is in sync.
+    pub fn of(view: &View) -> Self {
+        match view.in_sync() {
+            true => Self::Allowed,
+            false => Self::Withheld,
+        }
+    }
+}
+
 /// What is remembered between passes.
 #[derive(Debug)]
 struct Known {
@@ -65,6 +77,10 @@ struct Known {
     facts: Facts,
     /// Links that were ours when the facts were read.
     devices: Vec<String>,
+    /// The table as it was then, until it is compared.
+    table: Option<TableState>,
+    /// Lengths of prefixes that sets in the kernel are for, and that nodes which have not been told of yet may have.
+    held: Lengths,
     base: Base,
     /// Hashes of keys that somebody else wants, too: what becomes of them cannot be told from one node's change.
     delicate: HashSet<u64>,
@@ -103,10 +119,7 @@ impl Engine {
     /// It becomes a full pass where there was none yet, where the base changes or other nodes' next hops get other ids,
     /// where somebody else wants what changes, and where a change fails.
     pub async fn update(&mut self, view: &View, changes: &[NodeChange]) -> Report {
-        let removal = match view.in_sync() {
-            true => Removal::Allowed,
-            false => Removal::Withheld,
-        };
+        let removal = Removal::of(view);
         let changes = &update::coalesced(changes)[..];
         let Some(steps) = self.delta(view, changes) else {
             return self.passes(view, removal, false).await;
@@ -132,17 +145,19 @@ impl Engine {
     /// # Errors
     /// When this node is unknown, the fabric cannot be built at all, or the kernel cannot be read.
     pub async fn compare(&self, view: &View) -> Result<Difference> {
-        let mut known = self.prepare(view).await?;
+        let mut known = self.prepare(view, Removal::of(view)).await?;
         let handles = self.handles();
         let observed = plan::observe(&handles, &known.base.desired, Scope::All).await?;
         let base = plan::diff(&known.base.desired, &observed)?;
         let peers: Vec<&Arc<Node>> = view.peers().collect();
         let mut look = self.look(&mut known, &peers).await?;
         let mut makes = Vec::new();
-        let lacking = look.index.lacking();
-        let everybody = (NOBODY..).take(peers.len() + 1);
-        for whose in everybody.filter(|whose| lacking.contains(*whose)) {
-            self.steps_of(&known, &peers, whose, &mut look.index, &mut makes);
+        for part in [Part::Members, Part::Entries] {
+            let lacking = look.index.lacking(part);
+            let everybody = (NOBODY..).take(peers.len() + 1);
+            for whose in everybody.filter(|whose| lacking.contains(*whose)) {
+                self.steps_of(&known, &peers, whose, (&mut look.index, part), &mut makes);
+            }
         }
         in_order(&mut makes);
         let names = |whose| name_of(&peers, whose);
@@ -169,46 +184,6 @@ impl Engine {
         report
     }
 
-    /// Whether a kernel event may have touched what is ours, or what it depends on: then a full pass is due.
-    pub fn concerns(&self, event: &KernelEvent) -> bool {
-        let Some(known) = &self.known else {
-            return true;
-        };
-        let device = known.base.device.as_deref();
-        let links = |index, name: &String| {
-            self.owner.devices.contains(name)
-                || device == Some(name)
-                || known.is_uplink(index, name)
-        };
-        match event {
-            KernelEvent::Link { index, name, .. } => links(*index, name),
-            // Others' addresses matter only while this node's own are nowhere to be found.
-            KernelEvent::Address { index, name } => links(*index, name) || known.is_homeless(),
-            KernelEvent::Entry { entry, .. } => self.concerns_entry(known, entry),
-            KernelEvent::Gone { key } => match key {
-                Key::NextHop(id) => known.ids.holds(*id),
-                Key::Neighbour(link, _) | Key::Fdb(link, _) => device == Some(&**link),
-                Key::Route(..) | Key::Rule(..) => true,
-            },
-            KernelEvent::Firewall => known.base.table.is_some(),
-            KernelEvent::Overrun => true,
-        }
-    }
-
-    fn concerns_entry(&self, known: &Known, entry: &Entry) -> bool {
-        let device = known.base.device.as_deref();
-        match entry {
-            // Another program's may have taken the place of ours.
-            Entry::NextHop(hop) => hop.protocol == self.owner.protocol || known.ids.holds(hop.id),
-            Entry::Rule(rule) => rule.protocol == self.owner.protocol,
-            Entry::Neighbour(neighbour) => device == Some(&*neighbour.link),
-            Entry::Fdb(entry) => device == Some(&*entry.link),
-            Entry::Route(route) => {
-                route.protocol == self.owner.protocol || known.may_hold(route, &self.owner)
-            }
-        }
-    }
-
     /// Full passes: a second one where the first one could not do everything.
     async fn passes(&mut self, view: &View, removal: Removal, drift: bool) -> Report {
         let mut report = self.pass(view, removal, drift).await;
@@ -220,16 +195,26 @@ impl Engine {
     }
 
     async fn pass(&mut self, view: &View, removal: Removal, drift: bool) -> Report {
-        let mut report = Report::default();
+        let mut report = Report {
+            full: true,
+            ..Report::default()
+        };
         self.known = None;
-        let mut known = match self.prepare(view).await {
+        let mut known = match self.prepare(view, removal).await {
             Ok(known) => known,
             Err(error) => {
                 report.failed("this node", error);
                 return report;
             }
         };
-        if let Err(error) = self.make_base(&known.base, drift, &mut report).await {
+        let mut made = self.make_base(&known.base, drift, &mut report).await;
+        let stale: Vec<String> = known.stale_devices().cloned().collect();
+        if made.is_err() && removal == Removal::Allowed && !stale.is_empty() {
+            // The kernel has room for one tunnel of a VNI and port: a device of ours by another name may be in the way.
+            self.remove_links(&stale, &mut report).await;
+            made = self.make_base(&known.base, drift, &mut report).await;
+        }
+        if let Err(error) = made {
             report.failed("the node's own device, addresses and parameters", error);
         } else if let Err(error) = self
             .make_rest(&mut known, view, removal, drift, &mut report)
@@ -274,7 +259,7 @@ impl Engine {
         self.make(known, &peers, &mut look, &mut writer).await;
         if removal == Removal::Allowed {
             writer.remove(look.index.removals()).await;
-            writer.remove_table(&look).await;
+            writer.remove_leftovers(look.table).await;
             let devices: Vec<String> = known.stale_devices().cloned().collect();
             self.remove_links(&devices, report).await;
             self.remove_addresses(&known.base, report).await;
@@ -282,7 +267,8 @@ impl Engine {
         Ok(())
     }
 
-    /// What is missing or wrong, peer by peer, in portions; policy rules when all else is there.
+    /// What is missing or wrong, peer by peer, in portions: first the members of all, and the table's rules, so that nothing is
+    /// led to a peer that the rules do not know.
     async fn make(
         &self,
         known: &Known,
@@ -290,26 +276,20 @@ impl Engine {
         look: &mut Look,
         writer: &mut Writer<'_>,
     ) {
-        writer.begin_table(look);
-        let lacking = look.index.lacking();
-        let mut rules = Vec::new();
-        let mut steps = Vec::new();
-        let everybody = (NOBODY..).take(peers.len() + 1);
-        for whose in everybody.filter(|whose| lacking.contains(*whose)) {
-            self.steps_of(known, peers, whose, &mut look.index, &mut steps);
-            for step in steps.drain(..) {
-                match step.item.stage() {
-                    Stage::Rule => rules.push(step),
-                    _ => writer.push(step),
+        writer.begin_table(&mut look.table);
+        for part in [Part::Members, Part::Entries] {
+            let lacking = look.index.lacking(part);
+            let mut steps = Vec::new();
+            let everybody = (NOBODY..).take(peers.len() + 1);
+            for whose in everybody.filter(|whose| lacking.contains(*whose)) {
+                self.steps_of(known, peers, whose, (&mut look.index, part), &mut steps);
+                for step in steps.drain(..) {
+                    writer.push(step);
                 }
+                writer.flush_if_full().await;
             }
-            writer.flush_if_full().await;
+            writer.flush_last().await;
         }
-        writer.flush_last().await;
-        for rule in rules {
-            writer.push(rule);
-        }
-        writer.flush_last().await;
     }
 
     /// What has to be done for one peer, or for the base.
@@ -318,17 +298,15 @@ impl Engine {
         known: &Known,
         peers: &[&Arc<Node>],
         whose: Whose,
-        index: &mut Index,
+        (index, part): (&mut Index, Part),
         steps: &mut Vec<Step>,
     ) {
-        if whose == NOBODY {
-            for item in known.base.items.iter().cloned() {
-                index.steps(item, whose, steps);
-            }
-        } else if let Some(peer) = peer_of(peers, whose) {
-            for item in self.items(known, peer) {
-                index.steps(item, whose, steps);
-            }
+        let items = match peer_of(peers, whose) {
+            Some(peer) => self.items(known, peer),
+            None => known.base.items.clone(),
+        };
+        for item in items.into_iter().filter(|item| part.has(item)) {
+            index.steps(item, whose, steps);
         }
     }
 
@@ -358,10 +336,15 @@ impl Engine {
     }
 
     /// Everything but the kernel's entries.
-    async fn prepare(&self, view: &View) -> Result<Known> {
+    async fn prepare(&self, view: &View, removal: Removal) -> Result<Known> {
         let me = view.me().ok_or_else(|| unknown(view))?;
+        let table = self.host.firewall.table(&self.owner.table).await?;
+        let held = match (removal, &table) {
+            (Removal::Withheld, Some(table)) => tables::lengths(table),
+            _ => Lengths::default(),
+        };
         let tally = Tally::of(view);
-        let census = tally.census();
+        let census = tally.census(&held);
         let read = facts::read(&self.host, &self.owner).await?;
         let base = self.fabric.base(me, &census, &read.facts)?;
         Ok(Known {
@@ -371,6 +354,8 @@ impl Engine {
             ids: Ids::of(self.owner.protocol, || view.peers().map(|peer| &**peer)),
             facts: read.facts,
             devices: read.devices,
+            table,
+            held,
             base,
             delicate: HashSet::new(),
             unreachable: BTreeMap::new(),
@@ -410,36 +395,6 @@ impl Engine {
 }
 
 impl Known {
-    fn is_uplink(&self, index: u32, name: &str) -> bool {
-        let mut uplinks = self.facts.uplinks.iter();
-        uplinks.any(|uplink| uplink.index == index || &*uplink.link == name)
-    }
-
-    /// None of this node's underlay addresses is on any link.
-    fn is_homeless(&self) -> bool {
-        let uplinks = &self.facts.uplinks;
-        let there = |own| uplinks.iter().any(|uplink| uplink.addresses.contains(own));
-        !self.me.underlay.iter().all(there)
-    }
-
-    /// Whether another program's route may stand in the way of one of ours, or tell of a segment: by table and length, because
-    /// what we want is not kept.
-    fn may_hold(&self, route: &Route, owner: &Owner) -> bool {
-        let length = route.destination.prefix();
-        let lengths = match route.destination.is_ipv6() {
-            true => &self.census.lengths6,
-            false => &self.census.lengths4,
-        };
-        let to_pods = route.table == u32::from(owner.protocol) || lengths.contains(&length);
-        let segment = match &route.via {
-            crate::host::forwarding::Via::Hop(hop) if hop.gateway.is_none() => {
-                length > 0 && self.is_uplink(0, &hop.link)
-            }
-            _ => false,
-        };
-        to_pods || segment
-    }
-
     fn stale_devices(&self) -> impl Iterator<Item = &String> {
         let items = &self.base.desired.items;
         let wanted = |name: &String| {

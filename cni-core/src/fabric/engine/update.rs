@@ -48,7 +48,7 @@ impl Engine {
                 _ => Ok(()),
             }
         });
-        let census = known.tally.census();
+        let census = known.tally.census(&known.held);
         let base = match **me == *known.me && census == known.census {
             true => None,
             false => Some(self.fabric.base(me, &census, &known.facts).ok()?),

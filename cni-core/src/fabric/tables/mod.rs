@@ -42,13 +42,14 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 
 use crate::cluster::Node;
-use crate::host::firewall::{Family, Table, TableSpec};
+use crate::host::firewall::{Family, Table, TableSpec, TableState};
 use crate::spec::NetworkName;
 use crate::spec::names::{base32, hash128};
 
+use super::census::Lengths;
 use super::{Census, Item, Member};
 use chains::{input, postrouting};
-use sets::{Set, full_length, peer_sets, pod_sets};
+use sets::{Set, full_length, length_of, peer_sets, pod_sets};
 
 /// What a network's table is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +78,20 @@ pub enum Inner {
     Ethernet,
     /// IP (VXLAN-GPE, draft-ietf-nvo3-vxlan-gpe).
     Ip,
+}
+
+/// The lengths of pods' prefixes that the sets of a table are for.
+pub(super) fn lengths(table: &TableState) -> Lengths {
+    let mut lengths = Lengths::default();
+    for (ipv6, length) in table.sets.iter().filter_map(|set| length_of(&set.name)) {
+        let of_family = if ipv6 {
+            &mut lengths.v6
+        } else {
+            &mut lengths.v4
+        };
+        of_family.insert(length);
+    }
+    lengths
 }
 
 /// The network's table.

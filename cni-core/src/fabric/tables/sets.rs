@@ -83,6 +83,20 @@ impl Set {
     const PLACES: usize = 8 << 8;
 }
 
+/// The inner family and the length of prefixes, by the name of a set that holds prefixes of pods.
+pub(super) fn length_of(name: &str) -> Option<(bool, u8)> {
+    let (kind, length) = name.split_once('_')?;
+    let ipv6 = match kind {
+        "pods4" | "from44" | "from64" => false,
+        "pods6" | "from46" | "from66" => true,
+        _ => return None,
+    };
+    let length = length.parse().ok()?;
+    // A peer's own addresses are in sets of this length whatever its pods have.
+    let may_be_pods = kind.starts_with("pods") || length < full_length(ipv6);
+    may_be_pods.then_some((ipv6, length))
+}
+
 pub(super) fn pod_sets(census: &Census) -> Vec<SetSpec> {
     let mut sets = Vec::new();
     for ipv6 in FAMILIES {

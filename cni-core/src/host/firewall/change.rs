@@ -20,6 +20,13 @@ pub enum FirewallChange {
         /// What to create.
         set: SetSpec,
     },
+    /// Deletes a set or map with its elements; EBUSY while a rule looks into it. `nft delete set`.
+    SetDel {
+        /// Its table.
+        table: Table,
+        /// Name.
+        set: String,
+    },
     /// Creates a chain without rules; nothing happens when it exists. `nft add chain`.
     ChainAdd {
         /// Its table.
@@ -87,10 +94,27 @@ impl FirewallChange {
         Script(self).to_string()
     }
 
+    /// The table that is changed.
+    pub fn table(&self) -> &Table {
+        match self {
+            Self::TableAdd(table) | Self::TableDel(table) => table,
+            Self::SetAdd { table, .. }
+            | Self::SetDel { table, .. }
+            | Self::ChainAdd { table, .. }
+            | Self::ChainFlush { table, .. }
+            | Self::ChainDel { table, .. }
+            | Self::RuleAdd { table, .. }
+            | Self::RuleDel { table, .. }
+            | Self::ElementAdd { table, .. }
+            | Self::ElementDel { table, .. } => table,
+        }
+    }
+
     /// Whether the kernel frees something after the change, and so waits for readers when the socket is closed.
     pub fn deletes(&self) -> bool {
         match self {
             Self::TableDel(_)
+            | Self::SetDel { .. }
             | Self::ChainFlush { .. }
             | Self::ChainDel { .. }
             | Self::RuleDel { .. }
@@ -129,6 +153,7 @@ impl fmt::Display for Script<'_> {
                 let kind = if set.data.is_some() { "map" } else { "set" };
                 write!(f, "add {kind} {table} {} {{ {set}; }}", set.name)
             }
+            Change::SetDel { table, set } => write!(f, "delete set {table} {set}"),
             Change::ChainAdd { table, chain, hook } => {
                 write!(f, "add chain {table} {chain}")?;
                 match hook {

@@ -19,6 +19,8 @@ pub use change::FirewallChange;
 pub use element::{DataType, Element, ElementData, Value, ValueType, Verdict};
 #[cfg(feature = "kernel")]
 pub use kernel::KernelFirewall;
+#[cfg(feature = "kernel")]
+pub(super) use kernel::family_of;
 pub use rule::{Action, Field, Match, Rule};
 pub use table::{
     ChainKind, ChainSpec, ChainState, Counter, Family, Hook, HookPoint, RuleState, SetSpec,

@@ -54,7 +54,7 @@ pub enum Key {
     Neighbour(LinkName, IpAddr),
     /// Link and hardware address. (A list of remote addresses for one is for flooding, which nobody here does.)
     Fdb(LinkName, MacAddr),
-    /// Priority, source prefix and table.
+    /// Priority, source prefix and table. (Another protocol may have the same rule once more.)
     Rule(u32, IpNetwork, u32),
 }
 
@@ -153,7 +153,8 @@ pub struct FdbEntry {
 pub struct PolicyRule {
     /// Priority; lower is asked first.
     pub priority: u32,
-    /// Source prefix.
+    /// Source prefix. One of length 0 the kernel takes for any when it looks whether a rule is there, to refuse a second one or
+    /// to remove it (`rule_exists`, `rule_find`): no other rule should have its priority, table and protocol.
     pub source: IpNetwork,
     /// The table to look up.
     pub table: u32,

@@ -2,11 +2,14 @@
 
 #[cfg(feature = "kernel")]
 mod kernel;
+#[cfg(any(test, feature = "kernel", feature = "testing"))]
+pub(crate) mod queue;
 
 use std::fmt;
 
 use async_trait::async_trait;
 
+use super::firewall::Table;
 use super::forwarding::{Entry, Key};
 
 #[cfg(feature = "kernel")]
@@ -69,8 +72,12 @@ pub enum KernelEvent {
         /// The key.
         key: Key,
     },
-    /// An nftables transaction of another process was committed.
-    Firewall,
+    /// An nftables transaction of another process was committed, and touched this table. One that touched several is told
+    /// once for each.
+    Firewall {
+        /// The table.
+        table: Table,
+    },
     /// Events were lost: everything may have changed.
     Overrun,
 }

@@ -40,15 +40,19 @@ mod cluster;
 mod detach;
 mod faults;
 mod firewall;
+mod forwarding;
 mod ipam;
 mod netlink;
+mod peers;
 mod scene;
 mod sysctl;
 
 pub use cluster::ClusterFixture;
 pub use firewall::firewall;
+pub use forwarding::forwarding;
 pub use ipam::ipam;
 pub use netlink::netlink;
+pub use peers::{PeerStore, peer_source};
 pub use sysctl::sysctl;
 
 /// What a backend is tested with.

@@ -1,6 +1,6 @@
 //! nftables: `net/netfilter/nf_tables_api.c`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 
@@ -9,6 +9,7 @@ use crate::host::firewall::{
     FirewallChange, Hook, HookPoint, Match, Rule, RuleState, SetSpec, SetState, Table, TableState,
     Value, ValueType, Verdict,
 };
+use crate::host::monitor::KernelEvent;
 use crate::host::netlink::NetlinkError;
 use crate::host::netlink::errno::{EBUSY, EEXIST, EINVAL, ENOENT, EOPNOTSUPP};
 
@@ -101,6 +102,16 @@ impl Firewall for Handle {
             (namespace.tables, namespace.last_handle) = before;
             return Err(error(all(), refusal));
         }
+        let process = Some(self.kernel.process);
+        let touched: BTreeSet<&Table> = changes.iter().map(FirewallChange::table).collect();
+        for table in touched {
+            let told = || {
+                Some(KernelEvent::Firewall {
+                    table: table.clone(),
+                })
+            };
+            state.tell(process, self.ns, told);
+        }
         Ok(())
     }
 }
@@ -117,6 +128,7 @@ impl Namespace {
                 None => refuse(ENOENT),
             },
             FirewallChange::SetAdd { table, set } => self.table(table)?.set_add(set),
+            FirewallChange::SetDel { table, set } => self.table(table)?.set_del(set),
             FirewallChange::ChainAdd { table, chain, hook } => {
                 let family = table.family;
                 self.table(table)?.chain_add(family, chain, *hook)
@@ -209,6 +221,17 @@ impl TableRecord {
                 Ok(())
             }
         }
+    }
+
+    /// A set goes with its elements, unless a rule looks into it.
+    fn set_del(&mut self, name: &str) -> Outcome {
+        self.set(name)?;
+        let rules = self.chains.iter().flat_map(|chain| &chain.rules);
+        if rules.into_iter().any(|(_, rule)| looks_into(rule, name)) {
+            return refuse(EBUSY);
+        }
+        self.sets.remove(name);
+        Ok(())
     }
 
     fn chain_add(&mut self, family: Family, name: &str, hook: Option<Hook>) -> Outcome {
@@ -387,6 +410,14 @@ fn target(rule: &Rule) -> Option<&str> {
         Action::Jump(chain) | Action::Goto(chain) => Some(chain),
         _ => None,
     }
+}
+
+fn looks_into(rule: &Rule, name: &str) -> bool {
+    let asked = rule
+        .matches
+        .iter()
+        .any(|condition| matches!(condition, Match::InSet { set, .. } if set == name));
+    asked || matches!(&rule.action, Action::VerdictMap { map, .. } if map == name)
 }
 
 fn element_target(element: &Element) -> Option<&str> {

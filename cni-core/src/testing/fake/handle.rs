@@ -10,6 +10,7 @@ use crate::host::netlink::{
 };
 
 use super::FakeKernel;
+use super::monitor::route_event;
 use super::state::{Device, NsId, Outcome, Refusal, State};
 
 /// Bound to a namespace, as a socket is.
@@ -95,9 +96,13 @@ impl Netlink for Handle {
                 }));
             }
             let mut state = self.kernel.state();
+            let process = Some(self.kernel.process);
+            let before = state.seen_by_others(process);
             let done = state.change(self.ns, change);
             state.settle();
+            state.tell_links(process, before);
             done.map_err(failed)?;
+            state.tell(process, self.ns, || route_event(change));
         }
         Ok(())
     }

@@ -86,6 +86,10 @@ impl State {
             device.vlans = vec![default_vlan()];
         }
         self.register(ns, peer_ns, device, new)?;
+        if let NewLinkKind::Vxlan(vxlan) = &new.kind {
+            self.namespace(ns)?
+                .vxlan_default_destination(&new.name, vxlan);
+        }
         let done = self.configure(ns, new, master);
         if done.is_err() {
             self.link_del(ns, &new.name)?;
@@ -182,7 +186,7 @@ impl State {
             let bridge = device.link.master;
             let namespace = self.namespace(ns)?;
             // `neigh_changeaddr`, whatever the address was.
-            namespace.flush_neighbours(name, true);
+            namespace.flush_neighbours(name, |_| true);
             namespace.recalculate_bridge(bridge);
         }
         if let Some(mtu) = set.mtu {
@@ -249,6 +253,10 @@ impl State {
 
     fn set_mtu(&mut self, ns: NsId, name: &str, mtu: u32) -> Outcome {
         let namespace = self.namespace(ns)?;
+        // `netif_set_mtu_ext`: nothing is done, nor looked at.
+        if namespace.device_mut(name)?.link.mtu == mtu {
+            return Ok(());
+        }
         check_mtu(namespace.device_mut(name)?, mtu)?;
         namespace.vxlan_check_mtu(name, mtu)?;
         let device = namespace.device_mut(name)?;
@@ -403,7 +411,7 @@ impl super::state::Namespace {
         }
         let (name, after) = (device.link.name.clone(), device.link.mtu);
         if another {
-            self.flush_neighbours(&name, true);
+            self.flush_neighbours(&name, |_| true);
         }
         self.mtu_changed(&name, before, after);
     }

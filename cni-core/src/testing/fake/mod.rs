@@ -2,16 +2,18 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::host::{Host, NamespaceOpener, NetnsPath, Sandbox};
+use crate::host::{Host, Monitor, NamespaceOpener, NetnsPath, Sandbox};
 
 use super::faults::Faults;
 use handle::Handle;
 use lock::FakeLock;
+use monitor::ProcessId;
 use state::{NsId, State};
 
 mod addresses;
@@ -20,6 +22,7 @@ mod forwarding;
 mod handle;
 mod links;
 mod lock;
+mod monitor;
 mod ports;
 mod routes;
 mod state;
@@ -41,11 +44,18 @@ mod vxlan;
 /// itself gives to links, with their routes; duplicate address detection; multicast. The lookup of a gateway knows of
 /// no policy rules. State settles at once, where the kernel's link watch may take a moment. A namespace ends when [`FakeKernel::remove_namespace`] says so, even with
 /// handles open.
+///
+/// Handles are of one process, as far as [`FakeKernel::monitor`] is concerned, until [`FakeKernel::another_process`] makes
+/// some of another.
 #[derive(Clone)]
-pub struct FakeKernel(Arc<Inner>);
+pub struct FakeKernel {
+    inner: Arc<Inner>,
+    process: ProcessId,
+}
 
 struct Inner {
     state: Mutex<State>,
+    processes: AtomicUsize,
     faults: Faults,
     lock: FakeLock,
     host: NsId,
@@ -56,12 +66,17 @@ impl FakeKernel {
     pub fn new() -> Self {
         let mut state = State::default();
         let host = state.new_namespace();
-        Self(Arc::new(Inner {
+        let inner = Inner {
             state: Mutex::new(state),
+            processes: AtomicUsize::new(1),
             faults: Faults::new(),
             lock: FakeLock::default(),
             host,
-        }))
+        };
+        Self {
+            inner: Arc::new(inner),
+            process: 0,
+        }
     }
 
     /// The same kernel built without bridge VLAN filtering: asking for it is EOPNOTSUPP.
@@ -89,7 +104,7 @@ impl FakeKernel {
     /// together are missing.
     #[must_use]
     pub fn not_first(self) -> Self {
-        if let Ok(namespace) = self.state().namespace(self.0.host) {
+        if let Ok(namespace) = self.state().namespace(self.inner.host) {
             namespace.is_first = false;
         }
         self
@@ -110,20 +125,38 @@ impl FakeKernel {
     pub fn remove_namespace(&self, path: &NetnsPath) {
         let mut state = self.state();
         if let Some(id) = state.paths.get(path.as_path()).copied() {
+            let before = state.seen_by_others(None);
             state.destroy_namespace(id);
             state.settle();
+            state.tell_links(None, before);
         }
+    }
+
+    /// The same kernel, as another process sees it: what is done by its handles is told by this one's monitors.
+    #[must_use]
+    pub fn another_process(&self) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            process: self.inner.processes.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
+    /// Tells of changes that other processes make in the host's namespace from now on. It leaves out this process's
+    /// changes, also those of which the kernel does not say whose they are, and is as silent as the kernel about what
+    /// goes with a link.
+    pub fn monitor(&self) -> Box<dyn Monitor> {
+        self.state().watch(self.inner.host, self.process)
     }
 
     /// Handles for the host's namespace.
     pub fn host(&self) -> Host {
-        let handle = Arc::new(self.handle(self.0.host));
+        let handle = Arc::new(self.handle(self.inner.host));
         Host {
             netlink: handle.clone(),
             forwarding: handle.clone(),
             firewall: handle.clone(),
             sysctl: handle,
-            lock: Arc::new(self.0.lock.clone()),
+            lock: Arc::new(self.inner.lock.clone()),
             namespaces: Arc::new(self.clone()),
         }
     }
@@ -132,12 +165,12 @@ impl FakeKernel {
     pub fn sandbox(&self, path: impl AsRef<Path>) -> Sandbox {
         let path = self.namespace(path);
         let id = self.state().paths.get(path.as_path()).copied();
-        self.bind(path, id.unwrap_or(self.0.host))
+        self.bind(path, id.unwrap_or(self.inner.host))
     }
 
     /// Counts the writes to this kernel, and makes them fail.
     pub fn faults(&self) -> &Faults {
-        &self.0.faults
+        &self.inner.faults
     }
 
     /// Writes attempted so far, see [`Faults::writes`].
@@ -161,7 +194,10 @@ impl FakeKernel {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn handle(&self, ns: NsId) -> Handle {

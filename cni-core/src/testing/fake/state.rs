@@ -4,14 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use ipnetwork::IpNetwork;
-
 use crate::host::firewall::Table;
-use crate::host::forwarding::LinkName;
+use crate::host::forwarding::{LinkName, PolicyRule};
 use crate::host::netlink::{Address, Link, LinkKind, MacAddr, OperState, PortSettings, Vlan};
 
 use super::firewall::TableRecord;
-use super::forwarding::HeldNextHop;
+use super::forwarding::{HeldNextHop, kernel_rules};
+use super::monitor::Watcher;
 use super::table::Routes;
 
 /// Number of a namespace inside the fake; never reused.
@@ -49,6 +48,7 @@ pub(super) struct State {
     pub(super) no_vlan_filtering: bool,
     pub(super) no_ipv6: bool,
     pub(super) no_next_hops: bool,
+    pub(super) watchers: Vec<Watcher>,
 }
 
 #[derive(Debug, Default)]
@@ -60,8 +60,8 @@ pub(super) struct Namespace {
     /// Permanent ones: the fake passes no packets, so nobody learns.
     pub(super) neighbours: BTreeMap<(LinkName, IpAddr), MacAddr>,
     pub(super) fdb: BTreeMap<(LinkName, MacAddr), IpAddr>,
-    /// Priority, source and table; by which protocol.
-    pub(super) rules: BTreeMap<(u32, IpNetwork, u32), u8>,
+    /// By priority, and then in the order in which they were made.
+    pub(super) rules: Vec<PolicyRule>,
     pub(super) tables: BTreeMap<Table, TableRecord>,
     pub(super) sysctls: BTreeMap<String, String>,
     /// The one that the kernel begins with (`init_net`).
@@ -112,6 +112,7 @@ impl State {
         namespace.links.insert(index, Device::new(lo));
         // `ipv6_add_dev`: nobody answers there.
         namespace.set_interface_sysctl("ipv6", "lo", "accept_dad", "-1");
+        namespace.rules = kernel_rules().collect();
         self.namespaces.insert(id, namespace);
         id
     }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::host::netlink::errno::{EADDRINUSE, EEXIST, EINVAL, ENODEV, EOPNOTSUPP};
-use crate::host::netlink::{Link, LinkKind, NewLink, Vxlan, VxlanSettings};
+use crate::host::netlink::{Link, LinkKind, MacAddr, NewLink, Vxlan, VxlanSettings};
 
 use super::state::{Namespace, NsId, Outcome, State, refuse, refuse_saying};
 
@@ -80,6 +80,15 @@ impl Namespace {
         Ok(())
     }
 
+    /// What is sent to nobody in particular goes to the device's remote address (`vxlan_fdb_update` of all zeros).
+    pub(super) fn vxlan_default_destination(&mut self, link: &str, vxlan: &Vxlan) {
+        let key = (link.into(), MacAddr([0; 6]));
+        match vxlan.remote {
+            Some(remote) if !vxlan.gpe => self.fdb.insert(key, remote),
+            _ => self.fdb.remove(&key),
+        };
+    }
+
     /// The largest MTU that the lower link leaves.
     fn most_mtu(&self, vxlan: &Vxlan) -> Outcome<u32> {
         let Some(lower) = &vxlan.lower else {
@@ -154,7 +163,7 @@ impl State {
             remote: set.remote.map_or(before.remote, some),
             lower: set.lower.clone().or(before.lower.clone()),
             learning: set.learning.unwrap_or(before.learning),
-            ..before
+            ..before.clone()
         };
         if after.gpe && after.learning {
             return refuse_saying(
@@ -166,7 +175,11 @@ impl State {
         let device = namespace.device_mut(name)?;
         device.link.peer = lower.or(device.link.peer);
         device.link.mtu = device.link.mtu.min(most);
-        device.link.kind = LinkKind::Vxlan(after);
+        let remote_changed = after.remote != before.remote;
+        device.link.kind = LinkKind::Vxlan(after.clone());
+        if remote_changed {
+            namespace.vxlan_default_destination(name, &after);
+        }
         Ok(())
     }
 }

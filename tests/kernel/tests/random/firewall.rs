@@ -31,7 +31,7 @@ fn change(random: &mut Random) -> FirewallChange {
     let table = tables()[table].clone();
     let chain = random.one_of(&CHAINS).to_owned();
     let set = random.one_of(&SETS).to_owned();
-    match random.below(20) {
+    match random.below(21) {
         0..=2 => FirewallChange::TableAdd(table),
         3 if random.chance(3) => FirewallChange::TableDel(table),
         3..=5 => FirewallChange::SetAdd {
@@ -57,6 +57,7 @@ fn change(random: &mut Random) -> FirewallChange {
                 .collect(),
             set,
         },
+        18 => FirewallChange::SetDel { table, set },
         _ => FirewallChange::ElementDel {
             table,
             elements: vec![element(&set, random)],

@@ -91,6 +91,12 @@ impl Batch {
             Change::TableAdd(table) => self.table(index, NFT_MSG_NEWTABLE, NLM_F_CREATE, table),
             Change::TableDel(table) => self.table(index, NFT_MSG_DELTABLE, 0, table),
             Change::SetAdd { table, set } => self.set(index, table, set)?,
+            Change::SetDel { table, set } => {
+                self.message(index, NFT_MSG_DELSET, 0, table, |w| {
+                    w.text(NFTA_SET_TABLE, &table.name);
+                    w.text(NFTA_SET_NAME, set);
+                });
+            }
             Change::ChainAdd { table, chain, hook } => {
                 self.message(index, NFT_MSG_NEWCHAIN, NLM_F_CREATE, table, |w| {
                     w.text(NFTA_CHAIN_TABLE, &table.name);

@@ -19,6 +19,7 @@ use self::decode::SetTypes;
 use self::message::{Attributes, Message, Writer};
 use self::socket::{Connection, Failure};
 use self::uapi::*;
+pub(in crate::host) use self::value::family_of;
 use super::{
     Element, Firewall, FirewallChange, RuleState, SetState, Table, TableState, Value, ValueType,
 };

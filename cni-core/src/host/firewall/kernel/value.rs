@@ -17,6 +17,14 @@ pub(super) fn family(family: Family) -> u8 {
     }
 }
 
+/// The family of a `NFPROTO_*` that tables of ours may have.
+pub(in crate::host) fn family_of(number: u8) -> Option<Family> {
+    let families = [Family::Inet, Family::Ip, Family::Ip6, Family::Bridge];
+    families
+        .into_iter()
+        .find(|candidate| family(*candidate) == number)
+}
+
 impl ValueType {
     /// Every type that nft has.
     const ALL: [Self; 7] = [

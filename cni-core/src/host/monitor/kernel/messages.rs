@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io;
 
 use super::super::KernelEvent;
+use crate::host::firewall::{self, Table};
 use crate::host::forwarding::kernel::decode;
 use crate::host::forwarding::{Entry, Key, LinkName};
 use crate::host::own_writes::{self, OwnWrites, Watching};
@@ -27,8 +28,14 @@ const IFLA_EXT_MASK: u16 = 29;
 const RTEXT_FILTER_SKIP_STATS: u32 = 8;
 /// `struct ifinfomsg`.
 const LINK_HEADER: usize = 16;
-/// `NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWGEN`: what ends each transaction.
-const NEW_GENERATION: u16 = 10 << 8 | 15;
+/// `NFNL_SUBSYS_NFTABLES`.
+const NFTABLES: u16 = 10;
+/// `NFT_MSG_NEWGEN`: what ends each transaction.
+const NEW_GENERATION: u16 = NFTABLES << 8 | 15;
+/// `NFTA_TABLE_NAME`, `NFTA_CHAIN_TABLE`, `NFTA_SET_ELEM_LIST_TABLE` and so on: the same number in all messages.
+const NFTA_TABLE: u16 = 1;
+/// `struct nfgenmsg`, which begins with the family.
+const NFTABLES_HEADER: usize = 4;
 /// `struct nlmsghdr`.
 const HEADER: usize = 16;
 
@@ -36,6 +43,8 @@ const HEADER: usize = 16;
 #[derive(Debug)]
 pub(super) struct Messages {
     links: HashMap<u32, Link>,
+    /// By the nftables transaction whose messages are coming in.
+    touched: Vec<Table>,
     own_writes: Watching,
 }
 
@@ -59,6 +68,7 @@ impl Messages {
         let failed = |failure: Failure| io::Error::other(failure.named("ip link show"));
         Ok(Self {
             links: links.map_err(failed)?.into_iter().collect(),
+            touched: Vec::new(),
             own_writes: OwnWrites::here().watch(),
         })
     }
@@ -98,9 +108,29 @@ impl Messages {
                     tell(KernelEvent::Address { index, name });
                 }
             }
-            NEW_GENERATION => tell(KernelEvent::Firewall),
+            NEW_GENERATION => {
+                let tables = self.touched.drain(..);
+                tables.for_each(|table| tell(KernelEvent::Firewall { table }));
+            }
+            _ if kind >> 8 == NFTABLES => self.touch(payload),
             RTM_NEWNEIGH | RTM_DELNEIGH => self.neighbour(kind, payload, tell),
             _ => self.entry(kind, payload).into_iter().for_each(tell),
+        }
+    }
+
+    /// Something in a table of nftables.
+    fn touch(&mut self, payload: &[u8]) {
+        let family = u8_at(payload, 0).and_then(firewall::family_of);
+        let attributes = payload.get(NFTABLES_HEADER..).unwrap_or_default();
+        // Of other families there is no table that could be meant.
+        let (Some(family), Some(name)) = (family, attribute(attributes, NFTA_TABLE)) else {
+            return;
+        };
+        let name = name.strip_suffix(&[0]).unwrap_or(name);
+        let mut touched = self.touched.iter();
+        if !touched.any(|table| table.family == family && table.name.as_bytes() == name) {
+            let name = string_of(name);
+            self.touched.push(Table { family, name });
         }
     }
 

@@ -31,8 +31,7 @@ const DATAGRAM: usize = 32 * 1024;
 const IN_A_ROW: usize = 1024;
 
 pub(super) struct Sockets {
-    route: Socket,
-    nftables: Option<Socket>,
+    groups: Vec<Groups>,
     stopped: PipeReader,
     buffer: Vec<u8>,
 }
@@ -40,24 +39,24 @@ pub(super) struct Sockets {
 impl Sockets {
     /// Joins the groups. `stopped`: where the other end's closing ends [`Sockets::run`].
     pub(super) fn open(stopped: PipeReader) -> io::Result<Self> {
-        let route = open(NETLINK_ROUTE)?;
+        let route = Groups::open(NETLINK_ROUTE)?;
         for group in [LINK, NEIGH, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE] {
-            route.add_membership(group)?;
+            route.socket.add_membership(group)?;
         }
         for group in [IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE, NEXTHOP] {
-            join_where_known(&route, group)?;
+            route.join_where_known(group)?;
         }
-        let nftables = match open(NETLINK_NETFILTER) {
-            Ok(socket) => {
-                join_where_known(&socket, NFTABLES)?;
-                Some(socket)
+        let mut groups = vec![route];
+        match Groups::open(NETLINK_NETFILTER) {
+            Ok(nftables) => {
+                nftables.join_where_known(NFTABLES)?;
+                groups.push(nftables);
             }
-            Err(error) if error.raw_os_error() == Some(libc::EPROTONOSUPPORT) => None,
+            Err(error) if error.raw_os_error() == Some(libc::EPROTONOSUPPORT) => {}
             Err(error) => return Err(error),
-        };
+        }
         Ok(Self {
-            route,
-            nftables,
+            groups,
             stopped,
             buffer: Vec::with_capacity(DATAGRAM),
         })
@@ -69,9 +68,8 @@ impl Sockets {
             if self.wait()? {
                 return Ok(());
             }
-            drain(&self.route, &mut self.buffer, each)?;
-            if let Some(socket) = &self.nftables {
-                drain(socket, &mut self.buffer, each)?;
+            for groups in &mut self.groups {
+                groups.drain(&mut self.buffer, each)?;
             }
         }
     }
@@ -79,8 +77,8 @@ impl Sockets {
     /// Waits for a datagram; `true` when there will be none, because this has been stopped.
     fn wait(&self) -> io::Result<bool> {
         let on = |socket| PollFd::new(socket, PollFlags::POLLIN);
-        let mut waiting = vec![on(self.stopped.as_fd()), on(self.route.as_fd())];
-        waiting.extend(self.nftables.as_ref().map(|socket| on(socket.as_fd())));
+        let mut waiting = vec![on(self.stopped.as_fd())];
+        waiting.extend(self.groups.iter().map(|groups| on(groups.socket.as_fd())));
         loop {
             match poll(&mut waiting, PollTimeout::NONE) {
                 Ok(_) => break,
@@ -93,44 +91,66 @@ impl Sockets {
     }
 }
 
-fn open(protocol: isize) -> io::Result<Socket> {
-    let mut socket = Socket::new(protocol)?;
-    socket.bind(&SocketAddr::new(0, 0))?;
-    // Then only the kernel can send to this socket.
-    socket.connect(&SocketAddr::new(0, 0))?;
-    // The forced size needs CAP_NET_ADMIN in the first user namespace; the other ends at net.core.rmem_max.
-    if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
-        setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER)?;
-    }
-    Ok(socket)
+/// Some groups of one protocol.
+struct Groups {
+    socket: Socket,
+    /// Notifications were dropped, and the queue has not been empty since.
+    overrun: bool,
 }
 
-/// Joins a group; a kernel that does not have it has nothing to tell there either.
-fn join_where_known(socket: &Socket, group: u32) -> io::Result<()> {
-    match socket.add_membership(group) {
-        Err(error) if error.raw_os_error() != Some(libc::EINVAL) => Err(error),
-        _ => Ok(()),
+impl Groups {
+    fn open(protocol: isize) -> io::Result<Self> {
+        let mut socket = Socket::new(protocol)?;
+        socket.bind(&SocketAddr::new(0, 0))?;
+        // Then only the kernel can send to this socket.
+        socket.connect(&SocketAddr::new(0, 0))?;
+        // The forced size needs CAP_NET_ADMIN in the first user namespace; the other ends at net.core.rmem_max.
+        if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
+            setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER)?;
+        }
+        Ok(Self {
+            socket,
+            overrun: false,
+        })
     }
-}
 
-fn drain(
-    socket: &Socket,
-    buffer: &mut Vec<u8>,
-    each: &mut dyn FnMut(Option<&[u8]>),
-) -> io::Result<()> {
-    for _ in 0..IN_A_ROW {
-        buffer.clear();
-        match socket.recv(buffer, libc::MSG_DONTWAIT | libc::MSG_TRUNC) {
-            Ok(length) if length > buffer.len() => each(None),
-            Ok(_) => each(Some(buffer)),
-            Err(error) => match error.raw_os_error() {
-                Some(libc::EAGAIN) => return Ok(()),
-                Some(libc::EINTR) => {}
-                // The kernel had to drop notifications. Those that are in the queue are older.
-                Some(libc::ENOBUFS) => each(None),
-                _ => return Err(error),
-            },
+    /// Joins a group; a kernel that does not have it has nothing to tell there either.
+    fn join_where_known(&self, group: u32) -> io::Result<()> {
+        match self.socket.add_membership(group) {
+            Err(error) if error.raw_os_error() != Some(libc::EINVAL) => Err(error),
+            _ => Ok(()),
         }
     }
-    Ok(())
+
+    fn drain(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        each: &mut dyn FnMut(Option<&[u8]>),
+    ) -> io::Result<()> {
+        for _ in 0..IN_A_ROW {
+            buffer.clear();
+            let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
+            match self.socket.recv(buffer, flags) {
+                Ok(length) if length > buffer.len() => each(None),
+                Ok(_) => each(Some(buffer)),
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EINTR) => {}
+                    // The kernel has dropped notifications, and drops all until the queue is empty (`netlink_overrun`),
+                    // which it does not say again: so it is told at both ends.
+                    Some(libc::ENOBUFS) => {
+                        self.overrun = true;
+                        each(None);
+                    }
+                    Some(libc::EAGAIN) => {
+                        if std::mem::take(&mut self.overrun) {
+                            each(None);
+                        }
+                        return Ok(());
+                    }
+                    _ => return Err(error),
+                },
+            }
+        }
+        Ok(())
+    }
 }

@@ -5,8 +5,8 @@ mod parts;
 use std::net::Ipv4Addr;
 
 use crate::host::firewall::{
-    Action, ChainSpec, DataType, Element, ElementData, Firewall, FirewallChange, TableSpec, Value,
-    ValueType, Verdict,
+    Action, ChainSpec, DataType, Element, ElementData, Firewall, FirewallChange, TableSpec,
+    TableState, Value, ValueType, Verdict,
 };
 use crate::host::netlink::errno::{EBUSY, EEXIST, EINVAL, ENOENT, EOPNOTSUPP};
 
@@ -81,6 +81,39 @@ fn cases() -> Vec<(&'static str, Vec<FirewallChange>, i32)> {
             "a set is added any number of times",
             twice(set_add("s", None)),
             DONE,
+        ),
+        (
+            "a missing set cannot be deleted",
+            vec![set_del("s")],
+            ENOENT,
+        ),
+        (
+            "a set is deleted with its elements",
+            on_set(&[element_add("s", &[key(1)]), set_del("s")]),
+            DONE,
+        ),
+        (
+            "a map is deleted as a set",
+            on_map(&[element_add("m", &[goto("to")]), set_del("m")]),
+            DONE,
+        ),
+        (
+            "a set that a rule looks into stays",
+            on_set(&[
+                chain_add("c", None),
+                rule_add("c", in_set("s")),
+                set_del("s"),
+            ]),
+            EBUSY,
+        ),
+        (
+            "a map that a rule asks stays",
+            on_map(&[
+                chain_add("c", None),
+                rule_add("c", by_map("m")),
+                set_del("m"),
+            ]),
+            EBUSY,
         ),
         (
             "a chain is added any number of times",
@@ -243,6 +276,26 @@ async fn a_transaction_is_whole_or_nothing(firewall: &dyn Firewall) {
     ];
     make(firewall, &again).await;
     assert_eq!(keys(firewall, "s").await, [key(1).key, key(2).key]);
+    // A set may go with the last rule that looks into it, and what only it led to right behind.
+    let chain = [
+        set_add("m", Some(DataType::Verdict)),
+        chain_add("to", None),
+        element_add("m", &[leading(1, Verdict::Goto("to".to_owned()))]),
+        chain_add("c", None),
+        rule_add("c", in_set("s")),
+        rule_add("c", by_map("m")),
+    ];
+    make(firewall, &chain).await;
+    let end = [
+        chain_flush("c"),
+        set_del("s"),
+        set_del("m"),
+        chain_del("to"),
+        chain_del("c"),
+    ];
+    make(firewall, &end).await;
+    let state = firewall.table(&table()).await.expect("the table");
+    assert_eq!(state, Some(TableState::default()), "nothing is left");
     clear(firewall).await;
 }
 

@@ -63,6 +63,13 @@ pub(super) fn set_add(name: &str, data: Option<DataType>) -> FirewallChange {
     }
 }
 
+pub(super) fn set_del(name: &str) -> FirewallChange {
+    FirewallChange::SetDel {
+        table: table(),
+        set: name.to_owned(),
+    }
+}
+
 pub(super) fn chain_add(name: &str, hook: Option<Hook>) -> FirewallChange {
     FirewallChange::ChainAdd {
         table: table(),

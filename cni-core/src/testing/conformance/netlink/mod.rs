@@ -13,7 +13,7 @@ use build::{
     add, address, address_del, bridge, del, master, pair, prefix, route, route_of, set, up,
 };
 
-mod build;
+pub(super) mod build;
 mod cases;
 mod vxlan;
 
@@ -309,14 +309,14 @@ async fn destinations(netlink: &dyn Netlink) -> Vec<String> {
     chosen
 }
 
-async fn make(netlink: &dyn Netlink, changes: &[NetlinkChange]) {
+pub(super) async fn make(netlink: &dyn Netlink, changes: &[NetlinkChange]) {
     if let Err(error) = netlink.apply(changes).await {
         panic!("{error}");
     }
 }
 
 /// Deletes all links but `lo`, by a group, because the kernel then waits only once.
-async fn clear(netlink: &dyn Netlink) {
+pub(super) async fn clear(netlink: &dyn Netlink) {
     let links = netlink.links(LinkFilter::All).await.expect("links");
     let others = links.iter().filter(|link| link.kind != LinkKind::Physical);
     let into = |link: &Link| set(&link.name, |set| set.group = Some(RUBBISH));

@@ -1,0 +1,92 @@
+//! What plugins are told: a state file for ours, `subnet.env` for Flannel's.
+
+use std::path::PathBuf;
+
+use cni_core::cluster::View;
+use cni_core::node::{State, StateDir};
+use cni_core::spec::NetworkName;
+use cni_core::{Error, ErrorKind, Result};
+use ipnetwork::IpNetwork;
+
+use crate::status::Status;
+use crate::{files, subnet_env};
+
+/// Writes the files.
+#[derive(Debug, Clone)]
+pub struct Publisher {
+    /// The network.
+    pub network: NetworkName,
+    /// Where our plugins look.
+    pub state: StateDir,
+    /// Path of the file for Flannel's CNI plugin.
+    pub subnet_env: Option<PathBuf>,
+    /// Whether we masquerade what leaves the cluster.
+    pub masquerade: bool,
+}
+
+impl Publisher {
+    /// Writes what has changed. `cluster` are the prefixes that hold all pods, where the source tells.
+    ///
+    /// Until the source has told of all nodes, what an earlier run wrote stays: the node is connected as it was.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] when a file cannot be written, [`ErrorKind::InvalidConfig`] when the directory of state is another
+    /// network's.
+    pub fn publish(&self, view: &View, cluster: &[IpNetwork], status: &Status) -> Result<()> {
+        let known = status.in_sync || status.compared;
+        if !known && self.state.read()?.is_some() {
+            return Ok(());
+        }
+        self.state.write(&self.told(status))?;
+        let (Some(path), Some(connection)) = (&self.subnet_env, &status.connection) else {
+            return Ok(());
+        };
+        if let Some(text) = subnet_env::text(view, cluster, connection.mtu, self.masquerade) {
+            files::replace(path, &text).map_err(|error| failed(path, error))?;
+        }
+        Ok(())
+    }
+
+    /// Removes the files.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] when a file cannot be removed, [`ErrorKind::InvalidConfig`] as above.
+    pub fn withdraw(&self) -> Result<()> {
+        self.state.remove()?;
+        if let Some(path) = &self.subnet_env {
+            files::remove(path).map_err(|error| failed(path, error))?;
+        }
+        Ok(())
+    }
+
+    fn told(&self, status: &Status) -> State {
+        let readiness = status.readiness();
+        let mut state = State::new(self.network.clone());
+        if let Some(me) = &status.me {
+            state.node = Some(me.name.to_string());
+            state.prefixes.clone_from(&me.prefixes);
+        }
+        if let Some(connection) = &status.connection {
+            state.mtu = Some(connection.mtu);
+            state.device.clone_from(&connection.device);
+            state.choices.clone_from(&connection.choices);
+        }
+        state.ready = readiness.is_ready();
+        state.reason = readiness.missing.first().cloned();
+        state.unreachable = status.unreachable.len();
+        let unreachable = status.unreachable.values();
+        state.unreachable_words = few(unreachable);
+        let conflicts: Vec<String> = status.conflicts.iter().map(ToString::to_string).collect();
+        let problems = status.errors.iter().chain(&status.clashes);
+        state.problems = few(problems.chain(&conflicts));
+        state
+    }
+}
+
+fn few<'a>(words: impl Iterator<Item = &'a String>) -> Vec<String> {
+    words.take(State::WORDS_MAX).cloned().collect()
+}
+
+fn failed(path: &std::path::Path, error: std::io::Error) -> Error {
+    Error::new(ErrorKind::Io, format!("could not write {}", path.display())).with_source(error)
+}

@@ -1,0 +1,193 @@
+//! What the program does: one of its tasks, from the arguments to the end.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use cni_core::cluster::View;
+use cni_core::fabric::Engine;
+use cni_core::host::Host;
+use cni_core::host::monitor::KernelMonitor;
+use cni_core::node::state::AgentLock;
+use cni_core::{Cancel, Error, ErrorKind, Result};
+use tokio::net::TcpListener;
+
+use crate::agent::{Agent, Setup, Shared};
+use crate::args::{Args, Task};
+use crate::http;
+use crate::notify::{self, Notify};
+use crate::programmer::Programmer as _;
+use crate::setup::Maker;
+use crate::signals::Signals;
+use crate::site::Site;
+use crate::status::Status;
+
+/// What came of a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Done {
+    /// What is to be said on stdout.
+    pub text: String,
+    /// Everything was done.
+    pub complete: bool,
+}
+
+/// What the service manager says in the environment.
+#[derive(Debug, Clone, Default)]
+pub struct Manager {
+    /// `NOTIFY_SOCKET`.
+    pub socket: Option<OsString>,
+    /// `WATCHDOG_USEC`.
+    pub watchdog_usec: Option<String>,
+    /// `WATCHDOG_PID`.
+    pub watchdog_pid: Option<String>,
+}
+
+/// Does what the arguments ask for.
+///
+/// # Errors
+/// What kept it from being begun.
+pub async fn run(args: Args, manager: &Manager) -> Result<Done> {
+    let task = args.task;
+    let maker = Maker::new(args.clone(), Host::open()?)?;
+    match task {
+        Task::Run => serve(args, maker, manager).await,
+        Task::Once => once(&maker).await,
+        Task::DryRun => dry_run(&maker).await,
+        Task::Cleanup => clean_up(&maker).await,
+    }
+}
+
+async fn serve(args: Args, maker: Maker, manager: &Manager) -> Result<Done> {
+    let failed = |what: String| move |error| Error::new(ErrorKind::Io, what).with_source(error);
+    let mut signals = Signals::new().map_err(failed("could not take signals".to_owned()))?;
+    let _lock = alone(&maker)?;
+    // Before the first look at the kernel: what happens from here on is noticed.
+    let monitor =
+        KernelMonitor::open().map_err(failed("could not follow the kernel".to_owned()))?;
+    let status = Shared::default();
+    if let Some(address) = args.listen {
+        let listener = TcpListener::bind(address).await;
+        let listener = listener.map_err(failed(format!("could not listen at {address}")))?;
+        let site = Site {
+            status: status.clone(),
+            drops: maker.drops(),
+        };
+        tokio::spawn(http::serve(listener, Arc::new(site)));
+    }
+    let environment = notify::Environment {
+        socket: manager.socket.as_deref(),
+        watchdog_usec: manager.watchdog_usec.as_deref(),
+        watchdog_pid: manager.watchdog_pid.as_deref(),
+    };
+    let notify = Notify::new(&environment)
+        .map_err(failed("could not reach the service manager".to_owned()))?;
+    let setup = maker.setup()?;
+    tracing::info!(
+        network = %maker.network().node.network,
+        config = %args.config.display(),
+        "started; nothing is changed before all nodes are known"
+    );
+    let mut agent = Agent::new(
+        setup,
+        Box::new(monitor),
+        Box::new(maker),
+        notify,
+        args.sweep,
+        status,
+    );
+    agent.run(&mut signals).await;
+    Ok(Done {
+        text: String::new(),
+        complete: true,
+    })
+}
+
+async fn once(maker: &Maker) -> Result<Done> {
+    let _lock = alone(maker)?;
+    let mut setup = maker.setup()?;
+    let view = learn(&mut setup).await?;
+    let outcome = maker.connector().full(&view).await;
+    let mut status = Status::default();
+    status.see(&view);
+    status.record(&outcome, &[]);
+    maker
+        .publisher()
+        .publish(&view, setup.source.cluster_prefixes(), &status)?;
+    let mut text = String::new();
+    for (kind, count) in &outcome.changes {
+        let _ = writeln!(text, "{kind}: {count}");
+    }
+    text.push_str(&status.readiness().text());
+    Ok(Done {
+        text,
+        complete: status.readiness().is_ready(),
+    })
+}
+
+async fn dry_run(maker: &Maker) -> Result<Done> {
+    let mut setup = maker.setup()?;
+    let view = learn(&mut setup).await?;
+    let fabric = Arc::clone(&maker.network().fabric);
+    let engine = Engine::new(maker.host().clone(), fabric);
+    let difference = engine.compare(&view).await?;
+    let mut text = String::new();
+    let unreachable = difference.unreachable.iter().map(|(_, why)| why);
+    let conflicts: Vec<String> = view.conflicts().map(ToString::to_string).collect();
+    let remarks = unreachable.chain(&difference.clashes).chain(&conflicts);
+    for remark in remarks {
+        let _ = writeln!(text, "# {remark}");
+    }
+    match difference.is_empty() {
+        true => text.push_str("nothing to do\n"),
+        false => text.push_str(&difference.to_string()),
+    }
+    Ok(Done {
+        text,
+        complete: true,
+    })
+}
+
+async fn clean_up(maker: &Maker) -> Result<Done> {
+    let _lock = alone(maker)?;
+    let fabric = Arc::clone(&maker.network().fabric);
+    let report = Engine::new(maker.host().clone(), fabric).cleanup().await;
+    maker.publisher().withdraw()?;
+    let mut text = String::new();
+    for (thing, count) in &report.made {
+        let _ = writeln!(text, "{thing}: {} removed", count.removed);
+    }
+    for (what, error) in &report.errors {
+        let _ = writeln!(text, "{what}: {}", error.chain());
+    }
+    if text.is_empty() {
+        text.push_str("nothing to do\n");
+    }
+    Ok(Done {
+        text,
+        complete: report.is_complete(),
+    })
+}
+
+/// Sees to it that nobody else works on the network: no other agent, and no plugin, which leaves the work to an agent from now
+/// on, but may be about to end some of its own.
+fn alone(maker: &Maker) -> Result<AgentLock> {
+    let dir = maker.state_dir();
+    let lock = dir.agent_lock()?;
+    dir.update_lock(&Cancel::new())?;
+    Ok(lock)
+}
+
+/// Waits until the source has told of all nodes.
+async fn learn(setup: &mut Setup) -> Result<View> {
+    let mut view = View::default();
+    while !view.in_sync() {
+        view.apply(setup.source.next().await);
+        let nothing = view.is_empty().then(|| view.rejected()).flatten();
+        if let Some(why) = view.away().or(nothing) {
+            return Err(Error::new(ErrorKind::TryAgain, why));
+        }
+    }
+    let identity = setup.locator.identity(&view).await?;
+    view.set_identity(identity);
+    Ok(view)
+}

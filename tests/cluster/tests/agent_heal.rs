@@ -1,0 +1,284 @@
+//! What others do to a node while its agent runs, and how soon it is right again.
+
+use std::cell::RefCell;
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use cni_testkit::cluster::{Attached, Layout, Matrix, Node, await_condition};
+use cni_testkit::{Ping, Process, Snapshot, Test, tests};
+use serde_json::json;
+
+use crate::world::{Classic, DataPath, Flow, HostGw, Net, Over, PROTOCOL, metric, page};
+
+pub(crate) const TESTS: &[Test] = &tests![
+    what_is_damaged_is_right_again::<Flow>,
+    what_is_damaged_is_right_again::<Classic>,
+    what_is_damaged_is_right_again::<HostGw>,
+    a_foreign_route_on_a_peers_prefix_is_overtaken_and_left_alone::<Flow>,
+    a_foreign_route_on_a_peers_prefix_is_overtaken_and_left_alone::<Classic>,
+    a_foreign_route_on_a_peers_prefix_is_overtaken_and_left_alone::<HostGw>,
+    an_uplink_that_flaps_or_is_renamed_takes_nothing_along_for_long::<Flow>,
+    an_uplink_that_flaps_or_is_renamed_takes_nothing_along_for_long::<Classic>,
+    an_uplink_that_flaps_or_is_renamed_takes_nothing_along_for_long::<HostGw>,
+    a_node_that_moves_to_another_address_is_followed::<Flow>,
+    a_node_that_moves_to_another_address_is_followed::<Classic>,
+    a_node_that_moves_to_another_address_is_followed::<HostGw>,
+];
+
+/// From the damage to its end, as the issue has it.
+const SOON: Duration = Duration::from_millis(250);
+
+/// A cluster under its agents.
+struct Healthy {
+    net: Net,
+    pods: Vec<Attached>,
+    agents: RefCell<Vec<Process>>,
+}
+
+impl Healthy {
+    fn build<P: Over>() -> Self {
+        let net = Net::build(&Layout::new(3), P::PATH.plugin(&json!({})));
+        let agents = net.start_agents(&[0, 1, 2]);
+        let nodes = net.cluster.nodes().iter();
+        let pods: Vec<Attached> = nodes.map(|node| node.attach(&net.chain)).collect();
+        Matrix::of(&pods).assert_all(12);
+        Self {
+            net,
+            pods,
+            agents: RefCell::new(agents),
+        }
+    }
+
+    fn node(&self) -> &Node {
+        self.net.cluster.node(0)
+    }
+
+    /// The agent must not mend between one command and the next.
+    fn damage(&self, damage: &str) {
+        self.agents.borrow_mut()[0].freeze(true);
+        match damage {
+            ROUTES => assert!(self.node().flush_routes(PROTOCOL) > 0),
+            script => drop(self.node().sh(script)),
+        }
+        self.agents.borrow_mut()[0].freeze(false);
+    }
+
+    /// Does this on the first node, and waits for its state to be as before. A machine under load may be late once.
+    fn heals(&self, damage: &str) {
+        let before = state(self.node());
+        self.becomes(damage, |now| now.since(&before));
+    }
+
+    /// Does this on the first node, and waits for nothing to be wrong with its state.
+    fn becomes(&self, damage: &str, wrong: impl Fn(&Snapshot) -> String) {
+        let mut times = Vec::new();
+        for _ in 0..3 {
+            let repaired = metric(self.node(), "cni_agent_drift_repaired_total");
+            self.damage(damage);
+            let start = Instant::now();
+            let mut words;
+            loop {
+                words = wrong(&state(self.node()));
+                if words.is_empty() || start.elapsed() > Duration::from_secs(5) {
+                    break;
+                }
+            }
+            let took = start.elapsed();
+            assert!(words.is_empty(), "{damage}: after {took:?}\n{words}");
+            await_condition(&format!("a repair is counted: {damage}"), || {
+                metric(self.node(), "cni_agent_drift_repaired_total") > repaired
+            });
+            times.push(took);
+            if took < SOON {
+                break;
+            }
+        }
+        println!("{times:?}: {damage}");
+        assert!(times.iter().any(|took| *took < SOON), "{damage}: {times:?}");
+        for target in &self.pods[1].addresses {
+            let ping = Ping::to(&target.to_string()).timeout(Duration::from_secs(1));
+            let answer = self.pods[0].pod.run(|| ping.send());
+            assert!(answer.is_ok(), "{damage}: no way to {target}: {answer:?}");
+        }
+    }
+}
+
+/// What is done to a node by other means than a script.
+const ROUTES: &str = "all of our routes go, of either family and in all tables";
+
+/// What the kernel has.
+pub(crate) fn state(node: &Node) -> Snapshot {
+    node.snapshot().without("/run/").without("/var/lib/")
+}
+
+fn what_is_damaged_is_right_again<P: Over>() {
+    let healthy = Healthy::build::<P>();
+    for damage in damages(P::PATH) {
+        healthy.heals(&damage);
+    }
+    Matrix::of(&healthy.pods).assert_all(12);
+    let page = page(healthy.node(), "/readyz").expect("the agent's page");
+    assert!(page.ends_with("\r\n\r\nready\n"), "{page}");
+}
+
+fn damages(path: DataPath) -> Vec<String> {
+    let mut all = vec![
+        ROUTES.to_owned(),
+        "ip route del 10.244.2.0/24; ip -6 route del fd00:244:3::/64".to_owned(),
+        "ip route replace 10.244.2.0/24 via 192.0.2.254 proto 167".to_owned(),
+        "ip nexthop flush proto 167".to_owned(),
+        "nft flush ruleset".to_owned(),
+        format!(
+            "nft delete table inet {}",
+            "$(nft list tables | grep -o 'cni_fabric_.*')"
+        ),
+        table("flush chain inet $table postrouting"),
+        table("flush set inet $table nodes4"),
+        table("delete element inet $table pods6_64 '{ fd00:244:3:: }'"),
+        table("add element inet $table pods4_24 '{ 10.244.77.0 }'"),
+        "ip route add 10.244.77.0/24 dev eth0 proto 167".to_owned(),
+    ];
+    if !path.is_tunnel() {
+        return all;
+    }
+    all.extend(
+        [
+            "ip link del vxlan.1",
+            "ip link set vxlan.1 down",
+            "ip link set vxlan.1 down; ip link set vxlan.1 up",
+            "ip link set vxlan.1 mtu 1300",
+            "ip link set vxlan.1 alias ''",
+            "ip address flush dev vxlan.1",
+            "ip link set vxlan.1 down; ip link set vxlan.1 name stray; ip link set stray up",
+            "ip link del vxlan.1; ip link add vxlan.1 type vxlan id 9 dstport 9999; ip link set vxlan.1 alias cni:net",
+            "ip rule del priority 31000; ip -6 rule del priority 31000",
+            "ip route del 192.0.2.2 table 167; ip -6 route del 2001:db8:a::3 table 167",
+        ]
+        .map(str::to_owned),
+    );
+    all.extend([
+        table("flush chain inet $table input"),
+        table("flush set inet $table peers4"),
+        table("flush set inet $table from44_24"),
+    ]);
+    if path == DataPath::Classic {
+        let mut fdb = String::new();
+        for nothing in ["ip neigh flush", "ip -6 neigh flush"] {
+            all.push(format!("{nothing} dev vxlan.1 nud permanent"));
+        }
+        all.push("ip link set vxlan.1 address 02:00:00:00:00:01".to_owned());
+        let _ = write!(
+            fdb,
+            "bridge fdb show dev vxlan.1 | while read mac rest; do bridge fdb del $mac dev vxlan.1; done"
+        );
+        all.push(fdb);
+        all.push(
+            "ip neigh replace 10.244.2.0 lladdr 02:00:00:00:00:02 dev vxlan.1 nud permanent"
+                .to_owned(),
+        );
+    }
+    all
+}
+
+/// An nft command on the network's table.
+fn table(command: &str) -> String {
+    format!("table=$(nft list tables | grep -o 'cni_fabric_.*'); nft {command}")
+}
+
+fn a_foreign_route_on_a_peers_prefix_is_overtaken_and_left_alone<P: Over>() {
+    let healthy = Healthy::build::<P>();
+    let node = healthy.node();
+    let before = state(node);
+    // Beside ours it comes first.
+    let foreign = "ip route prepend 10.244.2.0/24 via 192.0.2.254 proto static";
+    let ours_first = |_: &Snapshot| {
+        let chosen = node.sh("ip route get 10.244.2.9");
+        match chosen.contains("192.0.2.254") {
+            true => chosen,
+            false => String::new(),
+        }
+    };
+    healthy.becomes(foreign, ours_first);
+    let beside = state(node).since(&before);
+    assert_eq!(beside.lines().count(), 1, "theirs is left alone: {beside}");
+    let text = page(node, "/readyz").expect("the agent's page");
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+    assert!(
+        text.contains("10.244.2.0/24") && text.contains("n2"),
+        "{text}"
+    );
+    assert_eq!(metric(node, "cni_agent_clashes"), 1.0);
+    node.sh("ip route del 10.244.2.0/24 via 192.0.2.254");
+    await_condition("the clash has an end", || {
+        metric(node, "cni_agent_clashes") == 0.0
+    });
+    state(node).assert_unchanged_since(&before);
+    // The default metric of an IPv6 route is 1024: ours is the better one.
+    node.sh("ip -6 route add fd00:244:2::/64 via 2001:db8:a::fe");
+    let chosen = node.sh("ip -6 route get fd00:244:2::9");
+    assert!(!chosen.contains("2001:db8:a::fe"), "{chosen}");
+    Matrix::of(&healthy.pods).assert_all(12);
+}
+
+/// What a network manager does after its link has come back.
+const CONFIGURE: &str = "ip address replace 192.0.2.1/24 dev $link; ip address replace 2001:db8:a::1/64 dev $link nodad; \
+                         ip route replace default via 192.0.2.254 proto static; ip -6 route replace default via 2001:db8:a::fe proto static";
+
+fn an_uplink_that_flaps_or_is_renamed_takes_nothing_along_for_long<P: Over>() {
+    let healthy = Healthy::build::<P>();
+    let before = state(healthy.node());
+    let same = |now: &Snapshot| now.since(&before);
+    let flap = format!("link=eth0; ip link set eth0 down; ip link set eth0 up; {CONFIGURE}");
+    settles(&healthy, &flap, same);
+    let renamed = format!(
+        "link=up0; ip link set eth0 down; ip link set eth0 name up0; ip link set up0 up; {CONFIGURE}"
+    );
+    settles(&healthy, &renamed, |now| {
+        let wrong = now.since(&before);
+        let lines = wrong.lines();
+        let missing = lines
+            .filter_map(|line| line.strip_prefix("- "))
+            .map(|line| line.replace("eth0", "up0"));
+        missing.filter(|line| now.lines(line).is_empty()).collect()
+    });
+    let back = format!(
+        "link=eth0; ip link set up0 down; ip link set up0 name eth0; ip link set eth0 up; {CONFIGURE}"
+    );
+    settles(&healthy, &back, same);
+    Matrix::of(&healthy.pods).assert_all(12);
+}
+
+/// As [`Healthy::becomes`], where nothing may have to be repaired: routes through a tunnel do not mind.
+fn settles(healthy: &Healthy, damage: &str, wrong: impl Fn(&Snapshot) -> String) {
+    healthy.node().sh(damage);
+    let start = Instant::now();
+    let mut words = String::from("nothing was looked at");
+    while !words.is_empty() && start.elapsed() < Duration::from_secs(5) {
+        words = wrong(&state(healthy.node()));
+    }
+    let took = start.elapsed();
+    println!("{took:?}: {damage}");
+    assert!(words.is_empty(), "{damage}: after {took:?}\n{words}");
+    Matrix::of(&healthy.pods).assert_all(12);
+}
+
+fn a_node_that_moves_to_another_address_is_followed<P: Over>() {
+    let healthy = Healthy::build::<P>();
+    let mut file = healthy.net.cluster.describe([0, 1, 2]);
+    file["nodes"][0]["addresses"] = json!(["192.0.2.101", "2001:db8:a::101"]);
+    let node = healthy.node();
+    node.sh(
+        "ip address add 192.0.2.101/24 dev eth0; ip address del 192.0.2.1/24 dev eth0
+         ip address replace 192.0.2.101/24 dev eth0
+         ip address add 2001:db8:a::101/64 dev eth0 nodad; ip address del 2001:db8:a::1/64 dev eth0
+         ip route replace default via 192.0.2.254 proto static; ip -6 route replace default via 2001:db8:a::fe proto static",
+    );
+    healthy.net.tell(&file);
+    let start = Instant::now();
+    let works = || Matrix::of(&healthy.pods).count() == (12, 12);
+    await_condition("all ways work again", works);
+    println!("{:?}", start.elapsed());
+    await_condition("the node is ready", || {
+        page(node, "/readyz").is_some_and(|page| page.ends_with("\r\n\r\nready\n"))
+    });
+}
