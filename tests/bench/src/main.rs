@@ -17,6 +17,7 @@ mod contestants;
 mod floor;
 mod gc;
 mod measure;
+mod node;
 mod parallel;
 mod requests;
 mod store;
@@ -36,6 +37,7 @@ Sections (default: all):
   store     host-local with 0 and with 65,000 reservations
   gc        GC of 2,000 stale among 4,000 attachments
   cluster   a node with 1,000, 10,000 and 40,000 peers: beside ip and bridge, and beside messages encoded before
+  node      ADD on a node of a cluster of 10 and of 10,000 nodes, beside the bridge's
 ";
 
 /// What the command line asks for.
@@ -59,9 +61,8 @@ impl Options {
                     options.runs = number.filter(|number| *number > 0).ok_or(HELP)?;
                 }
                 "--dynamic" => options.dynamic = true,
-                "size" | "requests" | "verbs" | "parallel" | "store" | "gc" | "cluster" => {
-                    options.sections.push(word)
-                }
+                "size" | "requests" | "verbs" | "parallel" | "store" | "gc" | "node"
+                | "cluster" => options.sections.push(word),
                 _ => return Err(HELP.to_owned()),
             }
         }
@@ -126,6 +127,9 @@ fn run(words: impl Iterator<Item = String>) -> Result<(), String> {
     }
     if options.wants("cluster") {
         cluster::run(options.runs);
+    }
+    if options.wants("node") {
+        node::run(&contestants, options.runs);
     }
     Ok(())
 }
