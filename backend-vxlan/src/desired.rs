@@ -374,7 +374,7 @@ impl Fabric for VxlanFabric {
             false => peer.underlay(vxlan.is_ipv6()),
         };
         let purpose = self.purpose(vxlan);
-        let mut known = |direct, items: &mut Vec<Item>| {
+        let known = |direct, items: &mut Vec<Item>| {
             purpose.peer(peer, Way { direct, outer }, items);
         };
         if self.config.direct_routing {
