@@ -17,6 +17,7 @@ pub struct Faults(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     writes: u64,
+    reads: u64,
     failing: BTreeMap<u64, i32>,
     crash_at: Option<u64>,
     fired: u64,
@@ -50,6 +51,17 @@ impl Faults {
     /// Writes attempted since the last [`Faults::reset`], failed ones included.
     pub fn writes(&self) -> u64 {
         self.state().writes
+    }
+
+    /// Reads since the last [`Faults::reset`], where [`Faulty`](super::Faulty) stands before the kernel; how much each of them
+    /// told does not count.
+    pub fn reads(&self) -> u64 {
+        self.state().reads
+    }
+
+    /// Counts one read.
+    pub(super) fn count_read(&self) {
+        self.state().reads += 1;
     }
 
     /// Faults that struck since the last [`Faults::reset`].

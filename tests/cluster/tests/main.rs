@@ -12,6 +12,7 @@ mod lab;
 mod model;
 mod own;
 mod told;
+mod update;
 mod verbs;
 mod wire;
 mod world;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         direct::TESTS,
         flannel::TESTS,
         own::TESTS,
+        update::TESTS,
         verbs::TESTS,
         told::TESTS,
     ]
