@@ -1,8 +1,9 @@
 //! The configuration's own keys: those of the reference `bridge` plugin, under the same names and defaults.
 
 use cni_core::host::netlink::MacAddr;
+use cni_core::ipnetwork::IpNetwork;
 use cni_core::spec::config::{CniArgs, NetworkConfig};
-use cni_core::spec::json::Object;
+use cni_core::spec::json::{Object, parse_prefix};
 use cni_core::spec::{Dns, InterfaceName};
 use cni_core::{Error, ErrorKind, Result};
 
@@ -16,6 +17,10 @@ pub struct BridgeConfig {
     pub is_gateway: bool,
     /// `isDefaultGateway`: the container's default route goes through the bridge. Implies `isGateway`.
     pub is_default_gateway: bool,
+    /// `gateways`: addresses that the bridge bears besides the gateway of the container's own address, with the lengths of their
+    /// prefixes: those of all prefixes that containers get addresses of. With it, further IPv4 addresses of the bridge are
+    /// left alone as IPv6 ones are, where their prefixes do not overlap a gateway's. Ours; the reference has no such key.
+    pub gateways: Vec<IpNetwork>,
     /// `forceAddress`: another address in the gateway's place is removed rather than an error.
     pub force_address: bool,
     /// `ipMasq`: what leaves the network is masqueraded.
@@ -80,6 +85,7 @@ impl BridgeConfig {
             bridge: bridge_name(&object)?,
             is_gateway: flag("isGateway")? || is_default_gateway,
             is_default_gateway,
+            gateways: gateways(&object)?,
             force_address: flag("forceAddress")?,
             ip_masq: flag("ipMasq")?,
             mtu: mtu(&object)?,
@@ -143,6 +149,17 @@ fn bridge_name(object: &Object<'_>) -> Result<String> {
         Ok(_) => Ok(name),
         Err(_) => Err(object.broken("bridge", name, rule)),
     }
+}
+
+fn gateways(object: &Object<'_>) -> Result<Vec<IpNetwork>> {
+    const KEY: &str = "gateways";
+    let rule = "must be addresses with the lengths of their prefixes, such as \"10.1.0.1/24\"";
+    let texts = object.strings(KEY)?;
+    let parsed = texts.iter().map(|text| {
+        let address = text.contains('/').then(|| parse_prefix(text)).flatten();
+        address.ok_or_else(|| object.broken(KEY, text, rule))
+    });
+    parsed.collect()
 }
 
 fn mtu(object: &Object<'_>) -> Result<Option<u32>> {

@@ -36,6 +36,8 @@ fn keys_match_without_regard_to_case_and_a_default_gateway_is_a_gateway() {
 fn every_bad_value_is_refused_with_its_name_and_rule() {
     for (body, words) in [
         (r#","hairpinMode":true,"promiscMode":true"#, "hairpinMode"),
+        (r#","gateways":["10.1.0.1/24","10.2.0.1"]"#, "10.2.0.1"),
+        (r#","gateways":["10.1.0.1/33"]"#, "gateways"),
         (r#","vlan":4095"#, "4094"),
         (r#","vlan":-1"#, "vlan"),
         (r#","mtu":67"#, "68"),
@@ -98,10 +100,11 @@ fn trunk_ranges_are_merged_in_order() {
 }
 
 /// The keys that this backend reads.
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 20] = [
     "bridge",
     "isGateway",
     "isDefaultGateway",
+    "gateways",
     "forceAddress",
     "ipMasq",
     "ipMasqBackend",

@@ -182,28 +182,30 @@ fn gateways(input: &Input<'_>, result: &AddResult, desired: &mut Desired) {
         }
         _ => config.bridge.clone(),
     };
-    if result.ips.iter().any(|ip| ip.address.is_ipv6()) {
+    let has = |ipv6: bool| result.ips.iter().any(|ip| ip.address.is_ipv6() == ipv6);
+    if has(true) {
         // The kernel asks for a pod's hardware address from the link-local address when it forwards to it: that has to be
         // usable as soon as the first port comes up, not a second later.
         parameter(desired, &format!("ipv6/conf/{link}/accept_dad"), "0");
     }
-    for ip in &result.ips {
-        let Some(address) = ip.gateway.and_then(|gateway| {
-            let prefix = ip.address.prefix();
-            IpNetwork::new(gateway, prefix).ok()
-        }) else {
-            continue;
-        };
+    let own = result.ips.iter().filter_map(|ip| {
+        let gateway = ip.gateway?;
+        IpNetwork::new(gateway, ip.address.prefix()).ok()
+    });
+    let others = config.gateways.iter().copied();
+    let others = others.filter(|gateway| has(gateway.is_ipv6()));
+    for address in own.chain(others) {
         let object = Object::Gateway {
             address: Address::new(&link, address),
             replace: config.force_address,
+            beside_others: !config.gateways.is_empty(),
         };
         desired.share(Place::Host, object);
     }
-    if result.ips.iter().any(|ip| ip.address.is_ipv4()) {
+    if has(false) {
         parameter(desired, "ipv4/ip_forward", "1");
     }
-    if result.ips.iter().any(|ip| ip.address.is_ipv6()) {
+    if has(true) {
         parameter(desired, "ipv6/conf/all/forwarding", "1");
     }
 }

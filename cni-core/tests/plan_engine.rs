@@ -85,6 +85,7 @@ fn desired(mark: &str) -> Desired {
         Object::Gateway {
             address: gateway,
             replace: false,
+            beside_others: false,
         },
     );
     let forward = Object::Sysctl {
@@ -335,6 +336,7 @@ async fn a_foreign_gateway_is_an_error_unless_it_may_be_replaced() {
         Object::Gateway {
             address: address.clone(),
             replace: false,
+            beside_others: false,
         },
     );
     let error = setup.establish(&other).await.unwrap_err();
@@ -345,6 +347,7 @@ async fn a_foreign_gateway_is_an_error_unless_it_may_be_replaced() {
         Object::Gateway {
             address,
             replace: true,
+            beside_others: false,
         },
     );
     setup.establish(&forced).await.unwrap();
@@ -352,6 +355,38 @@ async fn a_foreign_gateway_is_an_error_unless_it_may_be_replaced() {
     assert_eq!(
         found.iter().map(|found| found.address).collect::<Vec<_>>(),
         [net("10.9.0.1/24")]
+    );
+}
+
+#[tokio::test]
+async fn gateways_of_several_prefixes_stand_beside_each_other() {
+    let setup = Setup::new();
+    setup.establish(&desired("m")).await.unwrap();
+    let gateway = |text: &str, replace| {
+        let mut desired = Desired::new();
+        let object = Object::Gateway {
+            address: Address::new("br0", net(text)),
+            replace,
+            beside_others: true,
+        };
+        desired.share(Place::Host, object);
+        desired
+    };
+    setup
+        .establish(&gateway("10.9.0.1/24", false))
+        .await
+        .unwrap();
+    let overlapping = gateway("10.9.0.1/16", false);
+    let error = setup.establish(&overlapping).await.unwrap_err();
+    assert!(error.to_string().contains("10.9.0.1/24"), "{error}");
+    setup
+        .establish(&gateway("10.9.0.1/16", true))
+        .await
+        .unwrap();
+    let found = setup.host.netlink.addresses(Some("br0")).await.unwrap();
+    assert_eq!(
+        found.iter().map(|found| found.address).collect::<Vec<_>>(),
+        [net("10.0.0.1/24"), net("10.9.0.1/16")]
     );
 }
 

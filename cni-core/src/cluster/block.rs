@@ -27,6 +27,17 @@ pub(super) struct Block {
     length: u8,
 }
 
+impl Family {
+    /// The length of its numbers.
+    fn bits(self) -> u8 {
+        match self {
+            Self::V4 => 32,
+            Self::V6 => 128,
+            Self::Mac => 48,
+        }
+    }
+}
+
 impl Block {
     fn new(family: Family, bits: u128, length: u8) -> Self {
         let mask = u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
@@ -70,6 +81,11 @@ impl Block {
         self.length
     }
 
+    /// Whether it is a single number: an address, or a hardware address.
+    pub(super) fn is_single(self) -> bool {
+        self.length == self.family.bits()
+    }
+
     /// The end of the blocks that this one contains: all that are not less than it and not greater than this.
     pub(super) fn last(self) -> Self {
         let rest = u128::MAX.checked_shr(u32::from(self.length)).unwrap_or(0);
@@ -102,22 +118,15 @@ impl PartialOrd for Block {
 impl fmt::Display for Block {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bits = u128::from_be_bytes(self.first);
-        let full = match self.family {
-            Family::V4 => {
-                write!(f, "{}", Ipv4Addr::from((bits >> 96) as u32))?;
-                32
-            }
-            Family::V6 => {
-                write!(f, "{}", Ipv6Addr::from(bits))?;
-                128
-            }
+        match self.family {
+            Family::V4 => write!(f, "{}", Ipv4Addr::from((bits >> 96) as u32))?,
+            Family::V6 => write!(f, "{}", Ipv6Addr::from(bits))?,
             Family::Mac => {
                 let [a, b, c, d, e, g, ..] = self.first;
                 write!(f, "{}", MacAddr([a, b, c, d, e, g]))?;
-                48
             }
-        };
-        if self.length < full {
+        }
+        if !self.is_single() {
             write!(f, "/{}", self.length)?;
         }
         Ok(())

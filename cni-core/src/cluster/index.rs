@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use super::block::{Block, Family};
+use super::runs::Runs;
 
 /// A claim: what, and the number of the node that claims it.
 pub(super) type Claim = (Block, u32);
@@ -18,35 +19,34 @@ pub(super) struct Index {
 
 impl Index {
     /// Replaces all claims. Those that meet none of another node hold; the others do not yet, and are returned.
-    pub(super) fn rebuild(&mut self, mut claims: Vec<Claim>) -> Vec<Claim> {
-        // Nodes in order have their prefixes in order, and their addresses: runs, which the stable sort merges.
-        claims.sort();
-        claims.dedup();
+    pub(super) fn rebuild(&mut self, claims: Runs<Claim>) -> Vec<Claim> {
+        // With the room for what they become: the map takes the list over as it is.
+        let mut all: Vec<(Claim, bool)> = Vec::with_capacity(claims.len());
+        all.extend(claims.sorted().map(|claim| (claim, true)));
+        all.dedup();
         self.lengths.clear();
-        for (block, _) in &claims {
+        for ((block, _), _) in &all {
             *self
                 .lengths
                 .entry((block.family(), block.length()))
                 .or_default() += 1;
         }
         let mut contested = Vec::new();
-        let mut rest = claims.as_slice();
-        while let Some((first, number)) = rest.first() {
+        let mut rest = all.as_mut_slice();
+        while let Some(((first, number), _)) = rest.first().copied() {
             // In this order, what overlaps the first is what it contains, and follows it without a gap.
-            let end = rest
-                .iter()
-                .take_while(|(block, _)| first.contains(*block))
-                .count();
-            let (group, others) = rest.split_at(end);
-            if group.iter().any(|(_, other)| other != number) {
-                contested.extend_from_slice(group);
+            let contained = |(claim, _): &&(Claim, bool)| first.contains(claim.0);
+            let end = rest.iter().take_while(contained).count();
+            let (group, others) = rest.split_at_mut(end);
+            if group.iter().any(|((_, other), _)| *other != number) {
+                for (claim, holds) in group {
+                    *holds = false;
+                    contested.push(*claim);
+                }
             }
             rest = others;
         }
-        let mut next = contested.iter().peekable();
-        let held = |claim: &Claim| next.next_if(|contested| *contested == claim).is_none();
-        let held: Vec<bool> = claims.iter().map(held).collect();
-        self.claims = claims.into_iter().zip(held).collect();
+        self.claims = all.into_iter().collect();
         contested
     }
 

@@ -8,6 +8,7 @@ mod block;
 pub mod file;
 mod index;
 mod node;
+mod runs;
 mod source;
 mod view;
 

@@ -24,6 +24,13 @@ pub struct Census {
     pub mtu: Option<u32>,
 }
 
+/// Lengths of prefixes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Lengths {
+    pub(super) v4: BTreeSet<u8>,
+    pub(super) v6: BTreeSet<u8>,
+}
+
 /// A census in the making: nodes are counted in and out.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Tally {
@@ -40,7 +47,7 @@ pub(super) struct Tally {
 impl Census {
     /// Counts the nodes of a view.
     pub fn of(view: &View) -> Self {
-        Tally::of(view).census()
+        Tally::of(view).census(&Lengths::default())
     }
 }
 
@@ -83,7 +90,8 @@ impl Tally {
         minus(&mut self.nodes, true);
     }
 
-    pub(super) fn census(&self) -> Census {
+    /// What has been counted; `held` are lengths that count as well.
+    pub(super) fn census(&self, held: &Lengths) -> Census {
         let common = || {
             let able = self.capabilities.iter();
             able.filter(|(_, count)| **count == self.telling)
@@ -91,8 +99,8 @@ impl Tally {
                 .collect()
         };
         Census {
-            lengths4: self.lengths4.keys().copied().collect(),
-            lengths6: self.lengths6.keys().copied().collect(),
+            lengths4: self.lengths4.keys().chain(&held.v4).copied().collect(),
+            lengths6: self.lengths6.keys().chain(&held.v6).copied().collect(),
             capabilities: (self.telling > 0).then(common),
             all_underlay4: self.underlay4 == self.nodes,
             all_underlay6: self.underlay6 == self.nodes,
@@ -138,6 +146,10 @@ mod tests {
         node
     }
 
+    fn census(tally: &Tally) -> Census {
+        tally.census(&Lengths::default())
+    }
+
     #[test]
     fn what_leaves_is_as_if_it_had_never_been_there() {
         let stays = node("10.1.0.0/24", Some(9000), Some(vec![Capability::Classic]));
@@ -148,8 +160,8 @@ mod tests {
         tally.add(&stays);
         let before = tally.clone();
         tally.add(&goes);
-        assert_eq!(tally.census().mtu, Some(1500));
-        assert!(!tally.census().all_underlay4);
+        assert_eq!(census(&tally).mtu, Some(1500));
+        assert!(!census(&tally).all_underlay4);
         tally.remove(&goes);
         assert_eq!(tally, before);
     }
@@ -158,12 +170,12 @@ mod tests {
     fn capabilities_are_those_that_all_who_tell_have() {
         let mut tally = Tally::default();
         tally.add(&node("10.1.0.0/24", None, None));
-        assert_eq!(tally.census().capabilities, None);
+        assert_eq!(census(&tally).capabilities, None);
         let both = vec![Capability::Classic, Capability::Flow];
         tally.add(&node("10.1.1.0/24", None, Some(both)));
-        assert_eq!(tally.census().capabilities.unwrap().len(), 2);
+        assert_eq!(census(&tally).capabilities.unwrap().len(), 2);
         tally.add(&node("10.1.2.0/24", None, Some(vec![Capability::Classic])));
-        let common = tally.census().capabilities.unwrap();
+        let common = census(&tally).capabilities.unwrap();
         assert_eq!(common, BTreeSet::from([Capability::Classic]));
     }
 }

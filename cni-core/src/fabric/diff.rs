@@ -1,16 +1,24 @@
 //! What has to be done, in the order in which it has to be done.
 
-use std::hash::RandomState;
 use std::sync::Arc;
 
+use crate::host::forwarding::{Change, Entry};
+
+use super::hash::Seed;
 use super::index::{Index, NOBODY, Whose};
 use super::items::Item;
 
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Step {
-    pub(super) act: Act,
     pub(super) item: Item,
+    pub(super) told: Told,
+}
+
+/// What is done with an item, and what is to be said about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Told {
+    pub(super) act: Act,
     /// Whose the item is, when that is known.
     pub(super) whose: Option<Whose>,
     pub(super) why: Why,
@@ -49,12 +57,12 @@ pub(super) struct Steps {
 
 /// What has to be done for `after` to be there where `before` is.
 pub(super) fn delta(
-    hasher: RandomState,
+    seed: Seed,
     protocol: u8,
     before: Vec<(Item, Whose)>,
     after: Vec<(Item, Whose)>,
 ) -> Steps {
-    let mut index = Index::new(hasher, protocol);
+    let mut index = Index::new(seed, protocol);
     for (item, whose) in &after {
         index.want(item, *whose);
     }
@@ -79,7 +87,46 @@ pub(super) fn in_order(makes: &mut [Step]) {
 impl Step {
     /// The difference that the step removes, in words that name the peer.
     pub(super) fn reason(&self, name: &dyn Fn(Whose) -> Option<Arc<str>>) -> String {
-        let what = self.item.what();
+        self.told.reason(&self.item, name)
+    }
+
+    /// The change of an entry; `None` for a member of a set.
+    pub(super) fn change(&self) -> Option<Change> {
+        Some(self.clone().into_change()?.0)
+    }
+
+    /// As [`Step::change`], with what is to be said about it.
+    pub(super) fn into_change(self) -> Option<(Change, Told)> {
+        let Item::Entry(entry) = self.item else {
+            return None;
+        };
+        let change = match self.told.act {
+            // What has its key may be something that no entry stands for, and that a read leaves out: a neighbour that the
+            // kernel is looking for since ours was removed, a blackhole in place of a next hop. None of that is a foreign
+            // thing to be left alone, as a route may be: the device is ours, and nobody comes by an id of ours by chance.
+            Act::Add if matches!(entry, Entry::Route(_) | Entry::Rule(_)) => Change::Add(entry),
+            Act::Add => Change::Replace(entry),
+            Act::Replace => Change::Replace(entry),
+            Act::Prepend => Change::Prepend(entry),
+            Act::Del => Change::Del(entry),
+        };
+        Some((change, self.told))
+    }
+}
+
+impl Told {
+    /// Of what goes.
+    pub(super) fn surplus(whose: Option<Whose>) -> Self {
+        Self {
+            act: Act::Del,
+            whose,
+            why: Why::Surplus,
+        }
+    }
+
+    /// The difference that is removed, in words that name the peer.
+    pub(super) fn reason(&self, item: &Item, name: &dyn Fn(Whose) -> Option<Arc<str>>) -> String {
+        let what = item.what();
         let whose = self.whose.filter(|whose| *whose != NOBODY);
         let what = match whose.and_then(name) {
             Some(name) => format!("{what} of node {name}"),
@@ -90,7 +137,7 @@ impl Step {
             Why::Differs(found) => format!(
                 "{what} is {}, should be {}",
                 found.whither(),
-                self.item.whither()
+                item.whither()
             ),
             Why::Behind => format!("{what} stands behind another program's"),
             Why::Twice => format!("{what} is there twice"),

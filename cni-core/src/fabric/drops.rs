@@ -84,7 +84,9 @@ mod tests {
         let mut census = Census::default();
         census.lengths4.insert(24);
         let network = "net".parse().unwrap();
-        let spec = purpose.spec(&network, &own, &census).unwrap();
+        let spec = purpose
+            .spec(&network, &own, Some("vxlan.7"), &census)
+            .unwrap();
         let mut reasons = Vec::new();
         for rule in spec.chains.iter().flat_map(|chain| &chain.rules) {
             let reason = DropReason::of_rule(&rule.comment());

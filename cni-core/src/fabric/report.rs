@@ -5,10 +5,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::error::Error;
+use crate::host::forwarding::Kind;
 use crate::plan::Plan;
 
 use super::diff::Act;
-use super::items::{Item, Stage};
 
 /// What a pass did, and what it could not do.
 #[derive(Debug, Default)]
@@ -143,23 +143,26 @@ impl Report {
         }
     }
 
+    /// What takes several commands (a device: made, and marked as ours) is told of once.
     pub(super) fn drift(&mut self, words: impl FnOnce() -> String) {
         self.drifted += 1;
         if self.drift.len() < Self::DRIFT_MAX {
-            self.drift.push(words());
+            let words = words();
+            if self.drift.last() != Some(&words) {
+                self.drift.push(words);
+            }
         }
     }
 }
 
 impl Thing {
-    pub(super) fn of(item: &Item) -> Self {
-        match item.stage() {
-            Stage::Member => Self::Element,
-            Stage::Fdb => Self::Fdb,
-            Stage::Neighbour => Self::Neighbour,
-            Stage::NextHop => Self::NextHop,
-            Stage::Route => Self::Route,
-            Stage::Rule => Self::Rule,
+    pub(super) fn of(kind: Kind) -> Self {
+        match kind {
+            Kind::Fdb => Self::Fdb,
+            Kind::Neighbour => Self::Neighbour,
+            Kind::NextHop => Self::NextHop,
+            Kind::Route => Self::Route,
+            Kind::Rule => Self::Rule,
         }
     }
 

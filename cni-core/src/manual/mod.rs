@@ -6,12 +6,14 @@
 //! | [`plugin`] | writing a plugin: what the process does, and what is yours |
 //! | [`backend`] | writing a backend: declare what must exist |
 //! | [`testing`] | testing it: the fake kernel, faults, the contract |
+//! | [`cluster`] | operators: the nodes of a cluster, the file that names them, how it is followed |
 //! | [`configuration`] | operators: keys, variables, exit status, codes, files |
 //! | [`pitfalls`] | what broke in other plugins, and how this one behaves |
 //!
 //! The rules themselves are in the [specification](https://www.cni.dev/docs/spec/).
 
 pub mod backend;
+pub mod cluster;
 pub mod configuration;
 pub mod packet;
 pub mod pitfalls;

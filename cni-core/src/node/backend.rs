@@ -8,13 +8,13 @@ use async_trait::async_trait;
 use super::inner::{self, Given};
 use super::state::State;
 use super::update::{self, Updater};
-use super::{Inner, Scheme, source};
+use super::{Inner, Scheme, former, source};
 use crate::backend::{
     AddRequest, Added, CheckRequest, Context, DelRequest, GcRequest, NetworkBackend, StatusRequest,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::fabric::Difference;
-use crate::ipam::{HostLocal, Ipam};
+use crate::ipam::{HostLocal, Ipam, IpamRequest};
 use crate::plan::Plan;
 use crate::spec::config::NetworkConfig;
 
@@ -197,8 +197,10 @@ impl NetworkBackend for NodeBackend {
             config: &config,
             ..*request
         };
-        let checked = backend.check(&addresses.context(cx), &of_inner).await;
+        let cx = addresses.context(cx);
+        let checked = backend.check(&cx, &of_inner).await;
         errors.extend(checked.err());
+        errors.extend(outside(&cx, &of_inner, &given).await);
         if let Some(view) = view {
             let compared = updater.engine().compare(&view).await;
             errors.extend(match compared {
@@ -226,17 +228,16 @@ impl NetworkBackend for NodeBackend {
         inner::check_ipam(request.config)?;
         let updater = Updater::new(cx.host, &network);
         let state = updater.dir().read()?;
+        let mut limits: Vec<Error> = state.as_ref().and_then(limited).into_iter().collect();
         let given = match updater.dir().has_agent()? {
-            true => by_agent(state)?,
+            true => by_agent(state, &mut limits)?,
             false => {
                 let view = source::view(cx.host, &network.node.cluster).await;
                 let view = view.map_err(|error| error.with_kind(ErrorKind::NotAvailable))?;
-                let given = Given {
+                Given {
                     prefixes: update::prefixes(&view),
                     mtu: state.as_ref().and_then(|state| state.mtu),
-                };
-                state.as_ref().map_or(Ok(()), limited)?;
-                given
+                }
             }
         };
         let config = inner::config(request.config, attach, Some(&given))?;
@@ -245,12 +246,28 @@ impl NetworkBackend for NodeBackend {
             config: &config,
             ..*request
         };
-        backend.status(&addresses.context(cx), &request).await
+        // That no pod can be attached weighs more than that some do not reach all others.
+        backend.status(&addresses.context(cx), &request).await?;
+        limits.extend(former::held(request.network, &config, &given.prefixes)?);
+        Error::join(limits).map_or(Ok(()), Err)
     }
 }
 
+/// What CHECK says of a pod with an address of a former prefix.
+async fn outside(cx: &Context<'_>, request: &CheckRequest<'_>, given: &Given) -> Option<Error> {
+    let request = IpamRequest {
+        attachment: request.attachment,
+        netns: Some(&request.sandbox.path),
+        config: request.config,
+        args: request.args,
+        cancel: cx.cancel,
+    };
+    let held = cx.ipam.held(&request).await.ok()??;
+    former::of_pod(&held, &given.prefixes)
+}
+
 /// What STATUS says of an agent's state.
-fn by_agent(state: Option<State>) -> Result<Given> {
+fn by_agent(state: Option<State>, limits: &mut Vec<Error>) -> Result<Given> {
     let not_yet = |message: String| Error::new(ErrorKind::NotAvailable, message);
     let Some(state) = state else {
         return Err(not_yet(
@@ -261,18 +278,15 @@ fn by_agent(state: Option<State>) -> Result<Given> {
     let given = update::given(state.clone()).map_err(|error| not_yet(error.to_string()))?;
     if !state.ready {
         let message = format!("the node agent is not ready: {reason}");
-        return Err(Error::new(ErrorKind::LimitedConnectivity, message));
+        limits.insert(0, Error::new(ErrorKind::LimitedConnectivity, message));
     }
-    limited(&state)?;
     Ok(given)
 }
 
 /// Pods can be attached, but some do not reach all others.
-fn limited(state: &State) -> Result<()> {
-    match state.trouble() {
-        None => Ok(()),
-        Some(trouble) => Err(Error::new(ErrorKind::LimitedConnectivity, trouble)),
-    }
+fn limited(state: &State) -> Option<Error> {
+    let trouble = state.trouble()?;
+    Some(Error::new(ErrorKind::LimitedConnectivity, trouble))
 }
 
 /// The node's part, as CHECK tells of it. What nobody wants any more harms nobody.

@@ -151,10 +151,11 @@ const DEFAULT_ATTACH: &str = "bridge";
 const WHO: &str = "and `masquerade` says whether what leaves the cluster is masqueraded";
 
 /// Keys of `attach` that the outer configuration or the cluster decides.
-const REFUSED: [(&str, &str); 7] = [
+const REFUSED: [(&str, &str); 8] = [
     ("name", "it is the network's"),
     ("cniVersion", "it is the network's"),
     ("mtu", "set `mtu` beside `attach`"),
+    ("gateways", "they are those of the node's own prefixes"),
     (
         "ipam",
         "set `ipam` beside `attach`; its ranges are the node's own prefixes",

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::Inner;
 use crate::error::{Error, ErrorKind, Result};
+use crate::ipam::{Range, RangeSpec};
 use crate::spec::config::NetworkConfig;
 use crate::spec::json::Object;
 
@@ -18,12 +19,13 @@ pub(super) struct Given {
 }
 
 /// Members of `attach` that the derived configuration has of its own.
-const DECIDED: [&str; 8] = [
+const DECIDED: [&str; 9] = [
     "cniVersion",
     "name",
     "type",
     "isGateway",
     "isDefaultGateway",
+    "gateways",
     "ipMasq",
     "mtu",
     "ipam",
@@ -100,6 +102,9 @@ pub(super) fn config(
     if let Some(mtu) = given.and_then(|given| given.mtu) {
         members.push(text("mtu", json!(mtu)));
     }
+    if let Some(given) = given {
+        members.push(text("gateways", gateways(&given.prefixes)));
+    }
     let ipam = object.object("ipam").ok().flatten().unwrap_or_default();
     members.push(format!("\"ipam\":{}", ipam_section(&ipam, given)));
     let is_in = |list: &[&str], key: &str| list.iter().any(|name| name.eq_ignore_ascii_case(key));
@@ -144,6 +149,15 @@ fn ranges(prefixes: &[IpNetwork]) -> serde_json::Value {
     };
     let sets = [set(false), set(true)];
     sets.into_iter().filter(|set| !set.is_empty()).collect()
+}
+
+/// The gateways of all ranges: pods of one node may have addresses of several prefixes, and of former ones.
+fn gateways(prefixes: &[IpNetwork]) -> serde_json::Value {
+    let gateways = prefixes.iter().filter_map(|prefix| {
+        let range = Range::new(&RangeSpec::new(*prefix)).ok()?;
+        Some(format!("{}/{}", range.gateway(), prefix.prefix()))
+    });
+    gateways.collect()
 }
 
 /// Those that the operator asks for, and the default ones that are not among them.

@@ -24,21 +24,22 @@ fn a_pod_gets_an_address_of_each_family_and_default_routes() {
     assert_eq!(
         derived("", Some(&given)),
         json!({
-            "cniVersion": "1.1.0",
-            "name": "net",
-            "type": "bridge",
-            "isGateway": true,
-            "ipMasq": false,
-            "mtu": 1464,
-            "ipam": {
-                "type": "host-local",
-                "ranges": [
-                    [{"subnet": "10.244.1.0/24"}, {"subnet": "10.244.9.0/24"}],
-                    [{"subnet": "fd00:244:1::/64"}],
-                ],
-                "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}],
-            },
-        })
+                   "cniVersion": "1.1.0",
+                   "name": "net",
+                   "type": "bridge",
+                   "isGateway": true,
+                   "ipMasq": false,
+        "mtu": 1464,
+                   "gateways": ["10.244.1.1/24", "10.244.9.1/24", "fd00:244:1::1/64"],
+                   "ipam": {
+                       "type": "host-local",
+                       "ranges": [
+                           [{"subnet": "10.244.1.0/24"}, {"subnet": "10.244.9.0/24"}],
+                           [{"subnet": "fd00:244:1::/64"}],
+                       ],
+                       "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}],
+                   },
+               })
     );
 }
 
@@ -58,6 +59,7 @@ fn keys_of_the_inner_backend_and_of_the_runtime_reach_it_as_they_are() {
             "isGateway": true,
             "ipMasq": false,
             "mtu": 1464,
+            "gateways": ["10.244.1.1/24"],
             "HairpinMode": true,
             "mtu1": 1e3,
             "ipam": {

@@ -8,6 +8,7 @@
 mod backend;
 mod config;
 pub mod desired;
+mod former;
 mod inner;
 mod source;
 pub mod state;

@@ -1,20 +1,13 @@
 //! The cluster as its file has it, read once, and which of its nodes this one is.
 
 use std::fs;
-use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
 
 use super::ClusterSource;
-use crate::cluster::{ClusterFile, Identity, Node, PeerEvent, View};
+use crate::cluster::{Identity, Node, PeerEvent, View, file};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::Host;
-
-/// A file that was changed less than this ago may change once more without another time stamp: the kernel's clock for
-/// them has ticks of up to ten milliseconds.
-const SETTLED: Duration = Duration::from_millis(100);
 
 /// Where the kernel has the host's name: no environment, no call of our own.
 const HOSTNAME: &str = "/proc/sys/kernel/hostname";
@@ -26,24 +19,8 @@ const HOSTNAME: &str = "/proc/sys/kernel/hostname";
 /// # Errors
 /// [`ErrorKind::Io`] when there is no such file.
 pub(super) fn stamp(path: &Path) -> Result<Option<String>> {
-    let metadata = fs::metadata(path).map_err(|error| unread(path, error))?;
-    let age = metadata
-        .modified()
-        .ok()
-        .and_then(|modified| SystemTime::now().duration_since(modified).ok());
-    if age.is_none_or(|age| age < SETTLED) {
-        return Ok(None);
-    }
-    Ok(Some(format!(
-        "{}.{}.{}.{}.{}.{}.{}",
-        metadata.dev(),
-        metadata.ino(),
-        metadata.size(),
-        metadata.mtime(),
-        metadata.mtime_nsec(),
-        metadata.ctime(),
-        metadata.ctime_nsec(),
-    )))
+    let fingerprint = file::fingerprint(path)?;
+    Ok(fingerprint.is_settled().then(|| fingerprint.to_string()))
 }
 
 /// Reads the file, and finds this node in it.
@@ -53,11 +30,7 @@ pub(super) fn stamp(path: &Path) -> Result<Option<String>> {
 /// not in it, or has no prefixes.
 pub(super) async fn view(host: &Host, source: &ClusterSource) -> Result<View> {
     let path = source.file.as_path();
-    let text = fs::read(path).map_err(|error| unread(path, error))?;
-    let file = ClusterFile::parse(&text).map_err(|error| {
-        let message = format!("{}: {error}", path.display());
-        Error::new(ErrorKind::InvalidConfig, message)
-    })?;
+    let file = file::load(path)?;
     let identity = identity(host, source.node.as_deref(), file.nodes.iter()).await?;
     let mut view = View::new(identity);
     view.apply(PeerEvent::Reset(file.nodes));
@@ -97,11 +70,6 @@ pub async fn identity(
         name: None,
         addresses: addresses.filter(|address| !address.is_loopback()).collect(),
     })
-}
-
-fn unread(path: &Path, error: io::Error) -> Error {
-    let message = format!("could not read the cluster's nodes from {}", path.display());
-    Error::new(ErrorKind::Io, message).with_source(error)
 }
 
 fn unknown(identity: &Identity, path: &Path) -> Error {

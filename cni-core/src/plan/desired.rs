@@ -65,6 +65,8 @@ pub enum Object {
         address: Address,
         /// Remove others rather than fail (`forceAddress`).
         replace: bool,
+        /// Among several gateways: of the IPv4 addresses, too, only those whose prefixes overlap its own are in its place.
+        beside_others: bool,
     },
     /// A route.
     Route(Route),

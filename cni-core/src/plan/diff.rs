@@ -105,7 +105,11 @@ fn one(observed: &Observed, out: &mut Output<'_>) -> Result<bool> {
         Object::Port { link, settings } => port(link, *settings, state, out),
         Object::Vlans { .. } => vlans(state, out),
         Object::Address(wanted) => address(wanted, state, out),
-        Object::Gateway { address, replace } => gateway(address, *replace, state, out)?,
+        Object::Gateway {
+            address,
+            replace,
+            beside_others,
+        } => gateway(address, *replace, *beside_others, state, out)?,
         Object::Route(wanted) => route(wanted, state, out),
         Object::NoRoute(unwanted) => no_route(unwanted, state, out),
         Object::Sysctl { key, value } => sysctl(key, value, state, out),
@@ -194,6 +198,7 @@ fn address(wanted: &Address, state: &PlaceState, out: &mut Output<'_>) {
 fn gateway(
     wanted: &Address,
     replace: bool,
+    beside_others: bool,
     state: &PlaceState,
     out: &mut Output<'_>,
 ) -> Result<()> {
@@ -205,7 +210,9 @@ fn gateway(
     if present.iter().any(|found| found.address == wanted.address) {
         return Ok(());
     }
-    let in_the_way = present.iter().filter(|found| conflicts(found, wanted));
+    let in_the_way = present
+        .iter()
+        .filter(|found| conflicts(found, wanted, beside_others));
     for other in in_the_way {
         if !replace {
             return Err(Error::new(
@@ -229,9 +236,11 @@ fn gateway(
 }
 
 /// The reference bridge's rule: any other IPv4 address, and IPv6 addresses whose prefixes overlap.
-fn conflicts(found: &Address, wanted: &Address) -> bool {
+fn conflicts(found: &Address, wanted: &Address, beside_others: bool) -> bool {
     match (found.address, wanted.address) {
-        (ipnetwork::IpNetwork::V4(_), ipnetwork::IpNetwork::V4(_)) => true,
+        (ipnetwork::IpNetwork::V4(a), ipnetwork::IpNetwork::V4(b)) => {
+            !beside_others || a.contains(b.network()) || b.contains(a.network())
+        }
         (ipnetwork::IpNetwork::V6(a), ipnetwork::IpNetwork::V6(b)) => {
             !a.ip().is_unicast_link_local() && (a.contains(b.network()) || b.contains(a.network()))
         }

@@ -8,14 +8,16 @@ pub(crate) const EIO: i32 = 5;
 
 /// Counts writes and decides which of them fail. Clones share one count.
 ///
-/// A write is one netlink change, one kernel parameter, one nftables transaction, or one call that changes an address
-/// store. Numbers begin at 1 after [`Faults::reset`].
+/// A write is one netlink change, one change of next hops, routes, neighbours, forwarding entries or rules, one kernel
+/// parameter, one nftables transaction, or one call that changes an address store. Numbers begin at 1 after
+/// [`Faults::reset`].
 #[derive(Debug, Clone, Default)]
 pub struct Faults(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
     writes: u64,
+    reads: u64,
     failing: BTreeMap<u64, i32>,
     crash_at: Option<u64>,
     fired: u64,
@@ -49,6 +51,17 @@ impl Faults {
     /// Writes attempted since the last [`Faults::reset`], failed ones included.
     pub fn writes(&self) -> u64 {
         self.state().writes
+    }
+
+    /// Reads since the last [`Faults::reset`], where [`Faulty`](super::Faulty) stands before the kernel; how much each of them
+    /// told does not count.
+    pub fn reads(&self) -> u64 {
+        self.state().reads
+    }
+
+    /// Counts one read.
+    pub(super) fn count_read(&self) {
+        self.state().reads += 1;
     }
 
     /// Faults that struck since the last [`Faults::reset`].

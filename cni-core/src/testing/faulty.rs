@@ -22,7 +22,7 @@ use crate::spec::{AddResult, NetworkName};
 
 use super::faults::{Fault, Faults};
 
-/// Wraps handles, fake or real, so that their writes are counted and fail as [`Faults`] says. Reads pass through.
+/// Wraps handles, fake or real, so that their writes are counted and fail as [`Faults`] says. Reads are counted and pass through.
 ///
 /// Changes that travel together are split at the failing one: those before it are made.
 #[derive(Debug)]
@@ -92,26 +92,32 @@ fn refused(fault: Fault, operation: String) -> NetlinkError {
 #[async_trait]
 impl Netlink for Wrapped<dyn Netlink> {
     async fn links(&self, filter: LinkFilter<'_>) -> Result<Vec<Link>, NetlinkError> {
+        self.faults.count_read();
         self.inner.links(filter).await
     }
 
     async fn addresses(&self, link: Option<&str>) -> Result<Vec<Address>, NetlinkError> {
+        self.faults.count_read();
         self.inner.addresses(link).await
     }
 
     async fn routes(&self, link: Option<&str>) -> Result<Vec<Route>, NetlinkError> {
+        self.faults.count_read();
         self.inner.routes(link).await
     }
 
     async fn neighbours(&self, link: Option<&str>) -> Result<Vec<Neighbour>, NetlinkError> {
+        self.faults.count_read();
         self.inner.neighbours(link).await
     }
 
     async fn vlans(&self, link: &str) -> Result<Vec<Vlan>, NetlinkError> {
+        self.faults.count_read();
         self.inner.vlans(link).await
     }
 
     async fn is_local(&self, address: IpAddr) -> Result<bool, NetlinkError> {
+        self.faults.count_read();
         self.inner.is_local(address).await
     }
 
@@ -138,6 +144,7 @@ impl Forwarding for Wrapped<dyn Forwarding> {
         scope: &Scope<'_>,
         each: &mut (dyn FnMut(Entry) + Send),
     ) -> Result<(), NetlinkError> {
+        self.faults.count_read();
         self.inner.read(scope, each).await
     }
 
@@ -174,6 +181,7 @@ impl Forwarding for Wrapped<dyn Forwarding> {
     }
 
     async fn has_next_hops(&self) -> Result<bool, NetlinkError> {
+        self.faults.count_read();
         self.inner.has_next_hops().await
     }
 }
@@ -181,10 +189,12 @@ impl Forwarding for Wrapped<dyn Forwarding> {
 #[async_trait]
 impl Firewall for Wrapped<dyn Firewall> {
     async fn table(&self, table: &Table) -> Result<Option<TableState>, NetlinkError> {
+        self.faults.count_read();
         self.inner.table(table).await
     }
 
     async fn elements(&self, table: &Table, set: &str) -> Result<Vec<Element>, NetlinkError> {
+        self.faults.count_read();
         self.inner.elements(table, set).await
     }
 
@@ -194,6 +204,7 @@ impl Firewall for Wrapped<dyn Firewall> {
         set: &str,
         each: &mut (dyn FnMut(Element) + Send),
     ) -> Result<(), NetlinkError> {
+        self.faults.count_read();
         self.inner.each_element(table, set, each).await
     }
 
@@ -203,6 +214,7 @@ impl Firewall for Wrapped<dyn Firewall> {
         set: &str,
         key: &[Value],
     ) -> Result<Option<Element>, NetlinkError> {
+        self.faults.count_read();
         self.inner.element(table, set, key).await
     }
 
@@ -217,6 +229,7 @@ impl Firewall for Wrapped<dyn Firewall> {
 #[async_trait]
 impl Sysctl for Wrapped<dyn Sysctl> {
     async fn read(&self, key: &str) -> Result<Option<String>> {
+        self.faults.count_read();
         self.inner.read(key).await
     }
 

@@ -8,8 +8,9 @@ use ipnetwork::IpNetwork;
 
 use crate::error::Result;
 use crate::host::firewall::Table;
+use crate::host::forwarding::{Change, Entry, Kind, Scope};
 use crate::host::netlink::{Link, LinkFilter, Netlink};
-use crate::host::{Host, Sandbox, Sysctl};
+use crate::host::{Forwarding, Host, Sandbox, Sysctl};
 
 /// Kernel parameters that a snapshot reads, apart from those of links.
 const PARAMETERS: &[&str] = &[
@@ -35,7 +36,8 @@ const OF_LINKS: &[(&str, &str)] = &[
     ("ipv6", "ndisc_notify"),
 ];
 
-/// The host's namespace as text: links, addresses, routes, VLANs, kernel parameters, and these nftables tables.
+/// The host's namespace as text: links, addresses, routes, VLANs, kernel parameters, next hops, permanent neighbours,
+/// forwarding entries, policy rules, and these nftables tables.
 ///
 /// Objects are sorted and named, without indexes and handles. Left out, because the kernel makes and changes them by
 /// itself: IPv6 link-local addresses and their routes, and the progress of duplicate address detection.
@@ -44,6 +46,7 @@ const OF_LINKS: &[(&str, &str)] = &[
 /// When something cannot be read.
 pub async fn snapshot(host: &Host, tables: &[Table]) -> Result<String> {
     let mut text = namespace(host.netlink.as_ref(), host.sysctl.as_ref()).await?;
+    write_forwarding(&mut text, host.forwarding.as_ref()).await?;
     for table in tables {
         let Some(state) = host.firewall.table(table).await? else {
             continue;
@@ -123,6 +126,44 @@ async fn namespace(netlink: &dyn Netlink, sysctl: &dyn Sysctl) -> Result<String>
         write_parameter(&mut text, sysctl, key).await?;
     }
     Ok(text)
+}
+
+/// The commands that make the entries. Routes are among them, too: of one that leads nowhere nobody else tells.
+async fn write_forwarding(text: &mut String, forwarding: &dyn Forwarding) -> Result<()> {
+    for kind in [
+        Kind::NextHop,
+        Kind::Route,
+        Kind::Neighbour,
+        Kind::Fdb,
+        Kind::Rule,
+    ] {
+        if kind == Kind::NextHop && !forwarding.has_next_hops().await? {
+            continue;
+        }
+        let scope = Scope {
+            kind,
+            protocol: None,
+            link: None,
+        };
+        let mut entries = Vec::new();
+        forwarding
+            .read(&scope, &mut |entry| entries.push(entry))
+            .await?;
+        // Others of one key are asked in the order in which they come.
+        entries.sort_by_key(Entry::key);
+        for entry in entries {
+            let own = match &entry {
+                Entry::Route(route) => {
+                    is_link_local(route.destination) || route.destination.ip().is_multicast()
+                }
+                _ => false,
+            };
+            if !own {
+                let _ = writeln!(text, "{}", Change::Add(entry));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn write_link(text: &mut String, link: &Link, names: &BTreeMap<u32, String>) {

@@ -96,6 +96,8 @@ pub(crate) fn peak_of_one_run(mut words: impl Iterator<Item = String>) -> ExitCo
 pub(crate) struct Counts {
     pub(crate) processes: usize,
     pub(crate) netlink: usize,
+    /// Files opened, those of the program's own start included.
+    pub(crate) files: usize,
 }
 
 /// Counts system calls of one run with strace, where it is installed.
@@ -110,7 +112,7 @@ pub(crate) fn counts(
         "-qq",
         "-yy",
         "-e",
-        "trace=execve,sendto,sendmsg,write",
+        "trace=execve,sendto,sendmsg,write,openat",
         program,
     ]);
     let text = communicate(command, environment, stdin).ok()?.1;
@@ -124,6 +126,7 @@ pub(crate) fn counts(
     Some(Counts {
         processes: processes.saturating_sub(1),
         netlink: text.lines().filter(sends).count(),
+        files: text.lines().filter(|line| line.contains("openat(")).count(),
     })
 }
 

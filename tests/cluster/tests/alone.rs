@@ -2,7 +2,7 @@
 
 use std::fs::File;
 
-use cni_testkit::cluster::{Attached, Cluster, Families, Layout, Matrix, Node};
+use cni_testkit::cluster::{Attached, Cluster, Families, Layout, Matrix, Node, await_condition};
 use cni_testkit::{Chain, Invocation, Pod, Test, tests, workspace_plugin, workspace_plugin_dir};
 use serde_json::{Value, json};
 
@@ -102,8 +102,11 @@ fn an_add_does_nothing_for_a_node_that_is_up_to_date_and_mends_one_whose_device_
     let node = cluster.node(0);
     let plugin = chain(&json!({ "type": "vxlan" }));
     // A file that has just been written is not relied upon.
-    node.sh(&format!("touch -d '1 minute ago' {FILE}"));
-    let _ = node.attach(&plugin);
+    await_condition("the file is known by its time stamp", || {
+        node.detach(&plugin, &node.attach(&plugin));
+        let state = node.read("/run/cni-fabric/167/state.json");
+        state.is_some_and(|state| state.contains(r#""fingerprint":{"#))
+    });
     node.sh("ip route del 10.244.2.0/24");
     let _ = node.attach(&plugin);
     let routes = node.sh("ip route show 10.244.2.0/24");

@@ -10,6 +10,9 @@ mod direct;
 mod flannel;
 mod lab;
 mod model;
+mod own;
+mod told;
+mod update;
 mod verbs;
 mod wire;
 mod world;
@@ -31,7 +34,10 @@ fn main() -> ExitCode {
         closed::TESTS,
         direct::TESTS,
         flannel::TESTS,
+        own::TESTS,
+        update::TESTS,
         verbs::TESTS,
+        told::TESTS,
     ]
     .concat();
     run_with_plugins(&all)

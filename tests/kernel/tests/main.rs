@@ -1,5 +1,6 @@
 //! The plugin binaries on the real kernel. See `cni_testkit` for what a test here can rely on.
 
+mod cluster;
 mod contracts;
 mod crash;
 mod drift;
@@ -22,6 +23,7 @@ use cni_testkit::run_with_plugins;
 
 fn main() -> ExitCode {
     let all = [
+        cluster::TESTS,
         contracts::TESTS,
         foreign::TESTS,
         process::TESTS,

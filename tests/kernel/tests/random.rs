@@ -14,15 +14,17 @@ use cni_testkit::{Pod, Test, tests};
 use crate::contracts::{open, wait};
 
 mod firewall;
+mod forwarding;
 mod netlink;
 
 pub(crate) const TESTS: &[Test] = &tests![
     the_fake_and_the_kernel_agree_on_random_links_and_addresses,
     the_fake_and_the_kernel_agree_on_random_routes,
+    the_fake_and_the_kernel_agree_on_random_forwarding,
     the_fake_and_the_kernel_agree_on_random_nftables,
 ];
 
-const STEPS: usize = 30;
+const STEPS: usize = 60;
 /// Sequences begin until then.
 const LIMIT: Duration = Duration::from_secs(3);
 
@@ -42,6 +44,14 @@ fn the_fake_and_the_kernel_agree_on_random_routes() {
     });
 }
 
+fn the_fake_and_the_kernel_agree_on_random_forwarding() {
+    agree(&Game {
+        build: forwarding::build,
+        step: |host, random| wait(forwarding::step(host, random)),
+        tables: &[],
+    });
+}
+
 fn the_fake_and_the_kernel_agree_on_random_nftables() {
     agree(&Game {
         build: |_| {},
@@ -56,7 +66,7 @@ struct Game<'a> {
     build: fn(&Host),
     /// A step is made from the numbers that it draws, and both draw the same ones.
     step: fn(&Host, &mut Random) -> Step,
-    /// What is compared besides links, addresses, routes and parameters.
+    /// What is compared besides links, addresses, routes, next hops, neighbours, rules and parameters.
     tables: &'a [Table],
 }
 
@@ -123,7 +133,7 @@ fn brief(outcome: &Result<(), NetlinkError>) -> i32 {
 
 fn compare(fake: &Host, real: &Host, tables: &[Table], history: &str) {
     // Asked for one by one, links settle: ports before the bridge, whose carrier is theirs.
-    for name in ["a", "b", "c", "d", "br", "a", "b", "c", "d", "br"] {
+    for name in ["a", "b", "c", "d", "br", "v", "a", "b", "c", "d", "br", "v"] {
         wait(real.netlink.links(LinkFilter::Name(name))).expect("a link can be read");
     }
     let of_fake = wait(snapshot(fake, tables)).expect("the fake's state");

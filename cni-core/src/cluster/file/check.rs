@@ -8,14 +8,65 @@ use ipnetwork::IpNetwork;
 use super::reader::{Fault, Result, quote};
 use super::{ClusterFile, line_of};
 use crate::cluster::Node;
-use crate::cluster::block::Block;
+use crate::cluster::block::{Block, Family};
+use crate::cluster::runs::Runs;
 use crate::host::netlink::MacAddr;
 
-/// Where the values of a file stand, as far as others have to be compared with them.
+/// Whether nothing is wrong between two entries. Where they stand is of no interest then, and need not be kept: a file is nearly
+/// always as it should be.
+pub(super) fn is_sound(file: &ClusterFile) -> bool {
+    let nodes = &file.nodes;
+    let within = blocks(&file.cluster_prefixes);
+    let inside = |node: &Node| {
+        let mut prefixes = node.prefixes.iter().copied().map(Block::of_prefix);
+        within.is_empty() || prefixes.all(|prefix| is_within(&within, prefix))
+    };
+    let named = |node: &Node| node.uid.as_str() == &*node.name;
+    nodes.iter().all(inside)
+        && twice(nodes, |node| &node.name).is_none()
+        && (nodes.iter().all(named) || twice(nodes, |node| node.uid.as_str()).is_none())
+        // One after the other, which keeps less at a time.
+        && [Family::V4, Family::V6, Family::Mac]
+            .into_iter()
+            .all(|family| clashes(of_family(nodes, family).sorted()).next().is_none())
+}
+
+/// What the nodes claim of a family, wherever it stands.
+fn of_family(nodes: &[Node], family: Family) -> Runs<Place> {
+    let mut runs = Runs::default();
+    for (number, node) in (0..).zip(nodes) {
+        let prefixes = node
+            .prefixes
+            .iter()
+            .map(|prefix| (Block::of_prefix(*prefix), Role::Prefix));
+        let underlay = node
+            .underlay
+            .iter()
+            .map(|address| (Block::of_address(*address), Role::Underlay));
+        let further = node
+            .addresses
+            .iter()
+            .map(|address| (Block::of_address(*address), Role::Further));
+        let mac = node.vtep_mac.map(|mac| (Block::of_mac(mac), Role::Mac));
+        let claims = prefixes.chain(underlay).chain(further).chain(mac);
+        for (block, role) in claims.filter(|(block, _)| block.family() == family) {
+            let place = Place {
+                block,
+                role,
+                node: number,
+                at: 0,
+            };
+            runs.push(block, place);
+        }
+    }
+    runs
+}
+
+/// Where the values of a file stand, as far as others have to be compared with them: for those who want to know.
 #[derive(Debug, Default)]
 pub(super) struct Places {
-    /// By family, prefixes apart from addresses: each list of a file in order is in order, and to merge them is little work.
-    blocks: [Vec<Place>; 6],
+    wanted: bool,
+    blocks: Runs<Place>,
     /// Of each node: where its name stands, and its uid.
     names: Vec<(u32, u32)>,
 }
@@ -40,6 +91,13 @@ pub(super) enum Role {
 }
 
 impl Places {
+    pub(super) fn wanted() -> Self {
+        Self {
+            wanted: true,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn prefix(&mut self, prefix: IpNetwork, at: usize) {
         self.add(Block::of_prefix(prefix), Role::Prefix, at);
     }
@@ -54,19 +112,22 @@ impl Places {
 
     /// What is added from here on is the next node's.
     pub(super) fn end_of_node(&mut self, name_at: usize, uid_at: usize) {
-        self.names.push((name_at as u32, uid_at as u32));
+        if self.wanted {
+            self.names.push((name_at as u32, uid_at as u32));
+        }
     }
 
     fn add(&mut self, block: Block, role: Role, at: usize) {
-        let list = 2 * block.family() as usize + usize::from(role == Role::Prefix);
-        if let Some(list) = self.blocks.get_mut(list) {
-            list.push(Place {
-                block,
-                role,
-                node: self.names.len() as u32,
-                at: at as u32,
-            });
+        if !self.wanted {
+            return;
         }
+        let place = Place {
+            block,
+            role,
+            node: self.names.len() as u32,
+            at: at as u32,
+        };
+        self.blocks.push(block, place);
     }
 
     /// The first fault between two entries, at the later of them.
@@ -117,22 +178,15 @@ impl Places {
     }
 
     fn outside(&self, file: &ClusterFile) -> Option<Fault> {
-        let within: Vec<Block> = file
-            .cluster_prefixes
-            .iter()
-            .copied()
-            .map(Block::of_prefix)
-            .collect();
+        let within = blocks(&file.cluster_prefixes);
         if within.is_empty() {
             return None;
         }
-        let outside = |place: &&Place| {
-            place.role == Role::Prefix && !within.iter().any(|prefix| prefix.contains(place.block))
-        };
+        let outside =
+            |place: &&Place| place.role == Role::Prefix && !is_within(&within, place.block);
         let place = self
             .blocks
             .iter()
-            .flatten()
             .filter(outside)
             .min_by_key(|place| place.at)?;
         let list: Vec<String> = file
@@ -148,36 +202,31 @@ impl Places {
         Some(Fault::new(place.at as usize, sentence))
     }
 
-    /// In order, what a block overlaps is what contains it, and stands before it.
     fn overlaps(&mut self, text: &str, nodes: &[Node]) -> Option<Fault> {
-        let mut places: Vec<Place> = std::mem::take(&mut self.blocks)
-            .into_iter()
-            .flatten()
-            .collect();
-        places.sort();
-        let mut around: Vec<Place> = Vec::new();
-        let mut found: Option<[Place; 2]> = None;
-        for place in &places {
-            while around
-                .pop_if(|outer| !outer.block.contains(place.block))
-                .is_some()
-            {}
-            if let Some(outer) = around.last()
-                && !outer.may_contain(*place)
-            {
-                let mut pair = [*outer, *place];
-                pair.sort_unstable_by_key(|place| place.at);
-                let [_, later] = pair;
-                if found.is_none_or(|[_, earliest]| later.at < earliest.at) {
-                    found = Some(pair);
-                }
-            }
-            around.push(*place);
-        }
-        let [earlier, later] = found?;
+        let pairs = clashes(std::mem::take(&mut self.blocks).sorted()).map(|mut pair| {
+            pair.sort_unstable_by_key(|place| place.at);
+            pair
+        });
+        let [earlier, later] = pairs.min_by_key(|[_, later]| later.at)?;
         let sentence = clash(earlier, later, text, nodes);
         Some(Fault::new(later.at as usize, sentence))
     }
+}
+
+/// Pairs of which the one contains the other, and must not; where there are any, one of the first is among them. In order, what
+/// a block overlaps is what contains it, and stands before it.
+fn clashes(places: impl Iterator<Item = Place>) -> impl Iterator<Item = [Place; 2]> {
+    let mut around: Vec<Place> = Vec::new();
+    places.filter_map(move |place| {
+        while around
+            .pop_if(|outer| !outer.block.contains(place.block))
+            .is_some()
+        {}
+        let outer = around.last().filter(|outer| !outer.may_contain(place));
+        let pair = outer.map(|outer| [*outer, place]);
+        around.push(place);
+        pair
+    })
 }
 
 impl Place {
@@ -235,6 +284,14 @@ fn other_node(nodes: &[Node], index: usize) -> String {
         Some(node) => format!("node `{}`", node.name),
         None => format!("node number {}", index + 1),
     }
+}
+
+fn blocks(prefixes: &[IpNetwork]) -> Vec<Block> {
+    prefixes.iter().copied().map(Block::of_prefix).collect()
+}
+
+fn is_within(prefixes: &[Block], block: Block) -> bool {
+    prefixes.iter().any(|prefix| prefix.contains(block))
 }
 
 /// The first two nodes that have something in common, by the place of the second.

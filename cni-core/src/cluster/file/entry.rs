@@ -24,6 +24,9 @@ const MIN_MTU: u32 = 1280;
 /// The largest packet of IP.
 const MAX_MTU: u32 = 65_535;
 
+/// The fewest bytes that an entry takes.
+const LEAST_ENTRY: usize = r#"{"name":"n","podPrefixes":[],"addresses":["::2"]}"#.len();
+
 const KEYS: [&str; 8] = [
     "name",
     "uid",
@@ -93,11 +96,15 @@ pub(super) fn nodes(
     places: &mut Places,
 ) -> Result<()> {
     reader.array(&"`nodes`", "objects")?;
+    // As many as there can be, in one piece: a list that grows is there twice at times.
+    let braces = text.bytes().filter(|byte| *byte == b'{').count();
+    nodes.reserve_exact(braces.min(text.len() / LEAST_ENTRY));
     let mut first = true;
     while reader.element(&mut first)? {
         let start = reader.place();
         let mut draft = Draft::default();
-        let node = read(reader, &mut draft, places).and_then(|()| finish(&draft, start, places));
+        let node =
+            read(reader, &mut draft, places).and_then(|()| finish(&mut draft, start, places));
         match node {
             Ok(node) => nodes.push(node),
             Err(fault) => {
@@ -132,17 +139,17 @@ fn read<'a>(reader: &mut Reader<'a>, draft: &mut Draft<'a>, places: &mut Places)
     Ok(())
 }
 
-fn finish(draft: &Draft<'_>, start: usize, places: &mut Places) -> Result<Node> {
+fn finish(draft: &mut Draft<'_>, start: usize, places: &mut Places) -> Result<Node> {
     let missing = |key: &str, what: &str| Fault::new(start, format!("`{key}` is missing: {what}"));
     let Some((name, name_at)) = &draft.name else {
         return Err(missing("name", "what the node is called"));
     };
-    let Some(prefixes) = &draft.prefixes else {
+    let Some(prefixes) = draft.prefixes.take() else {
         let what =
             "the prefixes of its pods, such as [\"10.244.1.0/24\"]; [] for a node without pods";
         return Err(missing("podPrefixes", what));
     };
-    let Some(underlay) = &draft.underlay else {
+    let Some(underlay) = draft.underlay.take() else {
         let what = "where the other nodes reach it, such as [\"192.0.2.1\"]";
         return Err(missing("addresses", what));
     };
@@ -156,13 +163,19 @@ fn finish(draft: &Draft<'_>, start: usize, places: &mut Places) -> Result<Node> 
         uid,
         name,
         claimed: 0,
-        prefixes: prefixes.as_slice().to_vec(),
-        underlay: underlay.as_slice().to_vec(),
-        addresses: draft.addresses.as_slice().to_vec(),
+        prefixes: fitted(prefixes),
+        underlay: fitted(underlay),
+        addresses: fitted(std::mem::take(&mut draft.addresses)),
         vtep_mac: draft.vtep_mac,
         mtu: draft.mtu,
-        capabilities: draft.capabilities.clone(),
+        capabilities: draft.capabilities.take().map(fitted),
     })
+}
+
+/// Without room for more: there are very many of them, and they stay.
+fn fitted<T>(mut list: Vec<T>) -> Vec<T> {
+    list.shrink_to_fit();
+    list
 }
 
 /// The name of an entry in which an error came before it, where the entry is JSON at least.

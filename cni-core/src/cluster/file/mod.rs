@@ -96,23 +96,34 @@ impl ClusterFile {
             let sentence = "the file begins with a byte order mark; save it as UTF-8 without one";
             return Err(at_start(sentence.to_owned()));
         }
-        read(text).map_err(|fault| FileError::new(text, fault))
+        parse(text).map_err(|fault| FileError::new(text, fault))
     }
 }
 
-/// The file's object, then what concerns several entries.
-fn read(text: &str) -> reader::Result<ClusterFile> {
+/// The entries, then what concerns several of them.
+fn parse(text: &str) -> reader::Result<ClusterFile> {
+    let file = read(text, &mut check::Places::default())?;
+    if check::is_sound(&file) {
+        return Ok(file);
+    }
+    drop(file);
+    let mut places = check::Places::wanted();
+    let file = read(text, &mut places)?;
+    places.check(text, &file)?;
+    Ok(file)
+}
+
+fn read(text: &str, places: &mut check::Places) -> reader::Result<ClusterFile> {
     const KEYS: [&str; 2] = ["clusterPrefixes", "nodes"];
     let mut reader = Reader::new(text);
     let mut file = ClusterFile::default();
-    let mut places = check::Places::default();
     let mut seen = [false; KEYS.len()];
     let start = reader.object(&"the file")?;
     let mut first = true;
     while let Some((key, at)) = reader.key(&mut first)? {
         let known = entry::known_key(&key, at, &KEYS, &mut seen)?;
         match known {
-            "nodes" => entry::nodes(&mut reader, text, &mut file.nodes, &mut places)?,
+            "nodes" => entry::nodes(&mut reader, text, &mut file.nodes, places)?,
             _ => file.cluster_prefixes = entry::cluster_prefixes(&mut reader)?,
         }
     }
@@ -122,7 +133,6 @@ fn read(text: &str) -> reader::Result<ClusterFile> {
         let sentence = "`nodes` is missing: the list of the cluster's nodes, this one included";
         return Err(Fault::new(start, sentence));
     }
-    places.check(text, &file)?;
     Ok(file)
 }
 

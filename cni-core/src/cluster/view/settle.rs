@@ -8,6 +8,7 @@ use super::conflict::{Conflict, contradictions};
 use super::{Entry, NodeChange, Touched, View, Was};
 use crate::cluster::block;
 use crate::cluster::index::Claim;
+use crate::cluster::runs::Runs;
 use crate::cluster::{Node, NodeUid};
 
 impl View {
@@ -63,14 +64,16 @@ impl View {
     /// Puts in what all nodes claim.
     fn rebuild(&mut self, touched: &mut Touched, unsettled: &mut BTreeSet<Claim>) {
         self.conflicts.clear();
-        let mut claims = Vec::with_capacity(3 * self.numbers.len());
+        let mut claims = Runs::default();
         let mut blocks = Vec::new();
         for number in self.numbers.values().copied() {
             let Some(entry) = self.nodes.get(number as usize).and_then(Option::as_ref) else {
                 continue;
             };
             block::claims(&entry.known, &mut blocks);
-            claims.extend(blocks.drain(..).map(|block| (block, number)));
+            for block in blocks.drain(..) {
+                claims.push(block, (block, number));
+            }
             self.conflicts.extend(contradictions(&entry.known));
             if !Arc::ptr_eq(&entry.known, &entry.effective) {
                 touch(touched, number, entry);

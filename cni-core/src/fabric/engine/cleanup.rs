@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::host::firewall::FirewallChange;
 use crate::host::forwarding::{Entry, Kind, Scope};
 
-use super::super::diff::{Act, Step, Why};
+use super::super::diff::{Act, Step, Told};
 use super::super::facts;
 use super::super::items::Item;
 use super::super::report::{Report, Thing};
@@ -19,10 +19,8 @@ impl Engine {
             match self.entries_of(kind).await {
                 Ok(entries) => {
                     let steps = entries.into_iter().map(|entry| Step {
-                        act: Act::Del,
                         item: Item::Entry(entry),
-                        whose: None,
-                        why: Why::Surplus,
+                        told: Told::surplus(None),
                     });
                     let mut writer = Writer::new(self, &nobody, false, report);
                     writer.remove(steps.collect()).await;

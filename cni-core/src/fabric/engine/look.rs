@@ -4,29 +4,23 @@ use std::sync::Arc;
 
 use crate::cluster::Node;
 use crate::error::Result;
-use crate::host::firewall::{FirewallChange, TableState};
+use crate::host::firewall::FirewallChange;
 use crate::host::forwarding::{Entry, Kind, Scope};
 use crate::host::netlink::NetlinkChange;
 
+use super::super::Owner;
 use super::super::diff::{Act, Step};
 use super::super::index::{Index, NOBODY, Whose};
-use super::super::items::{Item, Member};
+use super::super::items::Item;
 use super::super::report::{Difference, DifferenceStep};
-use super::super::{Base, Owner};
+use super::table::TableDiff;
 use super::{Engine, Known, name_of, peer_of};
 
 /// What is wanted, and how the kernel's state differs from it.
 #[derive(Debug)]
 pub(super) struct Look {
     pub(super) index: Index,
-    /// What makes the sets that members are put in, where one is missing.
-    pub(super) sets: Vec<FirewallChange>,
-    /// What makes the rules, where they are not as they must be.
-    pub(super) rules: Vec<FirewallChange>,
-    /// The difference in words.
-    pub(super) difference: Option<String>,
-    /// What removes our table, where none is wanted.
-    pub(super) leftover: Option<FirewallChange>,
+    pub(super) table: TableDiff,
     /// Devices of other configurations.
     devices: Vec<String>,
 }
@@ -34,7 +28,7 @@ pub(super) struct Look {
 impl Engine {
     /// Declares everything and reads everything.
     pub(super) async fn look(&self, known: &mut Known, peers: &[&Arc<Node>]) -> Result<Look> {
-        let mut index = Index::new(self.hasher.clone(), self.owner.protocol);
+        let mut index = Index::new(self.seed, self.owner.protocol);
         for item in &known.base.items {
             index.want(item, NOBODY);
         }
@@ -47,13 +41,10 @@ impl Engine {
         self.see_entries(known, &mut index).await?;
         let mut look = Look {
             index,
-            sets: Vec::new(),
-            rules: Vec::new(),
-            difference: None,
-            leftover: None,
+            table: TableDiff::default(),
             devices: known.stale_devices().cloned().collect(),
         };
-        self.see_table(&known.base, &mut look).await?;
+        look.table = self.see_table(known, &mut look.index).await?;
         self.note_clashes(known, peers, &look.index);
         Ok(look)
     }
@@ -81,60 +72,6 @@ impl Engine {
             };
             let mut see = |entry| index.see(Item::Entry(entry), None);
             self.host.forwarding.read(&scope, &mut see).await?;
-        }
-        Ok(())
-    }
-
-    async fn see_table(&self, base: &Base, look: &mut Look) -> Result<()> {
-        let firewall = self.host.firewall.as_ref();
-        let state = firewall.table(&self.owner.table).await?;
-        let Some(spec) = &base.table else {
-            look.leftover = state.map(|_| FirewallChange::TableDel(self.owner.table.clone()));
-            return Ok(());
-        };
-        let converge = spec.converge();
-        let is_set = |change: &FirewallChange| {
-            matches!(
-                change,
-                FirewallChange::TableAdd(_) | FirewallChange::SetAdd { .. }
-            )
-        };
-        let (sets, rules): (Vec<_>, Vec<_>) = converge.into_iter().partition(is_set);
-        let Some(state) = state else {
-            look.difference = Some(format!("nftables table {} is missing", spec.table));
-            (look.sets, look.rules) = (sets, rules);
-            return Ok(());
-        };
-        if spec.sets.iter().any(|set| !has_set(&state, &set.name)) {
-            look.sets = sets;
-        }
-        look.difference = spec.matches(&state).err();
-        if look.difference.is_some() {
-            look.rules = rules;
-        }
-        for chain in &state.chains {
-            if spec.chains.iter().any(|wanted| wanted.name == chain.name) {
-                continue;
-            }
-            let (table, chain) = (spec.table.clone(), chain.name.clone());
-            let words = format!("chain {chain} of table {table} should not be there");
-            look.difference.get_or_insert(words);
-            look.rules.push(FirewallChange::ChainFlush {
-                table: table.clone(),
-                chain: chain.clone(),
-            });
-            look.rules.push(FirewallChange::ChainDel { table, chain });
-        }
-        for set in &state.sets {
-            let name: Arc<str> = set.name.as_str().into();
-            let mut see = |element| {
-                if let Some(member) = Member::of_element(&name, &element) {
-                    look.index.see(Item::Member(member), None);
-                }
-            };
-            firewall
-                .each_element(&spec.table, &set.name, &mut see)
-                .await?;
         }
         Ok(())
     }
@@ -184,7 +121,7 @@ impl Look {
             reason: reason.to_owned(),
             surplus: false,
         };
-        let words = self.difference.clone().unwrap_or_default();
+        let words = self.table.difference.clone().unwrap_or_default();
         let (members, entries): (Vec<&Step>, Vec<&Step>) = makes
             .iter()
             .partition(|step| matches!(step.item, Item::Member(_)));
@@ -195,9 +132,9 @@ impl Look {
                 .map(|change| told(change.to_string(), &words));
             lines.collect()
         };
-        steps.extend(table(&self.sets));
+        steps.extend(table(&self.table.sets));
         steps.extend(members.iter().map(|step| step.told(owner, names)));
-        steps.extend(table(&self.rules));
+        steps.extend(table(&self.table.rules));
         steps.extend(entries.iter().map(|step| step.told(owner, names)));
         let removals = self.index.removals();
         steps.extend(removals.iter().map(|step| step.told(owner, names)));
@@ -206,10 +143,8 @@ impl Look {
             reason,
             surplus: true,
         };
-        steps.extend(self.leftover.iter().map(|change| {
-            let reason = format!("nftables table {} is not wanted any more", owner.table);
-            surplus(change.to_string(), reason)
-        }));
+        let leftovers = self.table.leftovers.iter();
+        steps.extend(leftovers.map(|(change, reason)| surplus(change.to_string(), reason.clone())));
         steps.extend(self.devices.iter().map(|device| {
             let change = NetlinkChange::LinkDel {
                 link: device.clone(),
@@ -227,7 +162,7 @@ impl Step {
             (None, Item::Member(member)) => {
                 let (table, set) = (owner.table.clone(), member.set.to_string());
                 let elements = vec![member.element()];
-                let change = match self.act {
+                let change = match self.told.act {
                     Act::Del => FirewallChange::ElementDel {
                         table,
                         set,
@@ -246,13 +181,9 @@ impl Step {
         DifferenceStep {
             command,
             reason: self.reason(names),
-            surplus: self.act == Act::Del,
+            surplus: self.told.act == Act::Del,
         }
     }
-}
-
-fn has_set(state: &TableState, name: &str) -> bool {
-    state.sets.iter().any(|set| set.name == name)
 }
 
 fn clash_words(foreign: &Item, whose: Option<Arc<str>>) -> String {

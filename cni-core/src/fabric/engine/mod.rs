@@ -2,28 +2,32 @@
 
 mod cleanup;
 mod concerns;
+mod device;
+mod guard;
 mod look;
 mod room;
+mod table;
 mod update;
 mod write;
 
 use std::collections::{BTreeMap, HashSet};
-use std::hash::RandomState;
 use std::sync::Arc;
 
 use crate::cancel::Cancel;
 use crate::cluster::{Node, NodeChange, NodeUid, View};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::Host;
+use crate::host::firewall::TableState;
 use crate::host::netlink::{NetlinkChange, NetlinkExt};
 use crate::plan::{self, Establishing, Handles, Object, Scope, establish};
 
-use super::census::Tally;
+use super::census::{Lengths, Tally};
 use super::diff::{Act, Step, in_order};
+use super::hash::Seed;
 use super::ids::Ids;
-use super::index::{Index, NOBODY, Whose};
-use super::items::{Item, Stage};
-use super::{Base, Census, Difference, Fabric, Facts, Owner, Reach, Report, Thing, facts};
+use super::index::{Index, NOBODY, Part, Whose};
+use super::items::Item;
+use super::{Base, Census, Difference, Fabric, Facts, Owner, Reach, Report, Thing, facts, tables};
 use look::Look;
 use room::Neighbours;
 use write::Writer;
@@ -40,7 +44,7 @@ pub struct Engine {
     host: Host,
     fabric: Arc<dyn Fabric>,
     owner: Owner,
-    hasher: RandomState,
+    seed: Seed,
     known: Option<Known>,
 }
 
@@ -53,6 +57,16 @@ pub enum Removal {
     Withheld,
 }
 
+impl Removal {
+    /// Allowed where the view is in sync.
+    pub fn of(view: &View) -> Self {
+        match view.in_sync() {
+            true => Self::Allowed,
+            false => Self::Withheld,
+        }
+    }
+}
+
 /// What is remembered between passes.
 #[derive(Debug)]
 struct Known {
@@ -63,6 +77,10 @@ struct Known {
     facts: Facts,
     /// Links that were ours when the facts were read.
     devices: Vec<String>,
+    /// The table as it was then, until it is compared.
+    table: Option<TableState>,
+    /// Lengths of prefixes that sets in the kernel are for, and that nodes which have not been told of yet may have.
+    held: Lengths,
     base: Base,
     /// Hashes of keys that somebody else wants, too: what becomes of them cannot be told from one node's change.
     delicate: HashSet<u64>,
@@ -81,7 +99,7 @@ impl Engine {
             host,
             fabric,
             owner,
-            hasher: RandomState::new(),
+            seed: Seed::random(),
             known: None,
         }
     }
@@ -101,10 +119,7 @@ impl Engine {
     /// It becomes a full pass where there was none yet, where the base changes or other nodes' next hops get other ids,
     /// where somebody else wants what changes, and where a change fails.
     pub async fn update(&mut self, view: &View, changes: &[NodeChange]) -> Report {
-        let removal = match view.in_sync() {
-            true => Removal::Allowed,
-            false => Removal::Withheld,
-        };
+        let removal = Removal::of(view);
         let changes = &update::coalesced(changes)[..];
         let Some(steps) = self.delta(view, changes) else {
             return self.passes(view, removal, false).await;
@@ -130,20 +145,23 @@ impl Engine {
     /// # Errors
     /// When this node is unknown, the fabric cannot be built at all, or the kernel cannot be read.
     pub async fn compare(&self, view: &View) -> Result<Difference> {
-        let mut known = self.prepare(view).await?;
+        let mut known = self.prepare(view, Removal::of(view)).await?;
         let handles = self.handles();
         let observed = plan::observe(&handles, &known.base.desired, Scope::All).await?;
         let base = plan::diff(&known.base.desired, &observed)?;
         let peers: Vec<&Arc<Node>> = view.peers().collect();
         let mut look = self.look(&mut known, &peers).await?;
         let mut makes = Vec::new();
-        let lacking = look.index.lacking();
-        let everybody = (NOBODY..).take(peers.len() + 1);
-        for whose in everybody.filter(|whose| lacking.contains(*whose)) {
-            self.steps_of(&known, &peers, whose, &mut look.index, &mut makes);
+        for part in [Part::Members, Part::Entries] {
+            let lacking = look.index.lacking(part);
+            let everybody = (NOBODY..).take(peers.len() + 1);
+            for whose in everybody.filter(|whose| lacking.contains(*whose)) {
+                self.steps_of(&known, &peers, whose, (&mut look.index, part), &mut makes);
+            }
         }
         in_order(&mut makes);
         let names = |whose| name_of(&peers, whose);
+        let addresses = self.addresses_to_remove(&known.base).await?;
         let mut difference = Difference {
             base,
             mtu: known.base.mtu,
@@ -153,6 +171,7 @@ impl Engine {
             ..Difference::default()
         };
         look.describe(&self.owner, &makes, &names, &mut difference);
+        difference.steps.extend(addresses);
         Ok(difference)
     }
 
@@ -181,7 +200,7 @@ impl Engine {
             ..Report::default()
         };
         self.known = None;
-        let mut known = match self.prepare(view).await {
+        let mut known = match self.prepare(view, removal).await {
             Ok(known) => known,
             Err(error) => {
                 report.failed("this node", error);
@@ -240,14 +259,16 @@ impl Engine {
         self.make(known, &peers, &mut look, &mut writer).await;
         if removal == Removal::Allowed {
             writer.remove(look.index.removals()).await;
-            writer.remove_table(&look).await;
+            writer.remove_leftovers(look.table).await;
             let devices: Vec<String> = known.stale_devices().cloned().collect();
             self.remove_links(&devices, report).await;
+            self.remove_addresses(&known.base, drift, report).await;
         }
         Ok(())
     }
 
-    /// What is missing or wrong, peer by peer, in portions; policy rules when all else is there.
+    /// What is missing or wrong, peer by peer, in portions: first the members of all, and the table's rules, so that nothing is
+    /// led to a peer that the rules do not know.
     async fn make(
         &self,
         known: &Known,
@@ -255,26 +276,20 @@ impl Engine {
         look: &mut Look,
         writer: &mut Writer<'_>,
     ) {
-        writer.begin_table(look);
-        let lacking = look.index.lacking();
-        let mut rules = Vec::new();
-        let mut steps = Vec::new();
-        let everybody = (NOBODY..).take(peers.len() + 1);
-        for whose in everybody.filter(|whose| lacking.contains(*whose)) {
-            self.steps_of(known, peers, whose, &mut look.index, &mut steps);
-            for step in steps.drain(..) {
-                match step.item.stage() {
-                    Stage::Rule => rules.push(step),
-                    _ => writer.push(step),
+        writer.begin_table(&mut look.table);
+        for part in [Part::Members, Part::Entries] {
+            let lacking = look.index.lacking(part);
+            let mut steps = Vec::new();
+            let everybody = (NOBODY..).take(peers.len() + 1);
+            for whose in everybody.filter(|whose| lacking.contains(*whose)) {
+                self.steps_of(known, peers, whose, (&mut look.index, part), &mut steps);
+                for step in steps.drain(..) {
+                    writer.push(step);
                 }
+                writer.flush_if_full().await;
             }
-            writer.flush_if_full().await;
+            writer.flush_last().await;
         }
-        writer.flush_last().await;
-        for rule in rules {
-            writer.push(rule);
-        }
-        writer.flush_last().await;
     }
 
     /// What has to be done for one peer, or for the base.
@@ -283,17 +298,15 @@ impl Engine {
         known: &Known,
         peers: &[&Arc<Node>],
         whose: Whose,
-        index: &mut Index,
+        (index, part): (&mut Index, Part),
         steps: &mut Vec<Step>,
     ) {
-        if whose == NOBODY {
-            for item in known.base.items.iter().cloned() {
-                index.steps(item, whose, steps);
-            }
-        } else if let Some(peer) = peer_of(peers, whose) {
-            for item in self.items(known, peer) {
-                index.steps(item, whose, steps);
-            }
+        let items = match peer_of(peers, whose) {
+            Some(peer) => self.items(known, peer),
+            None => known.base.items.clone(),
+        };
+        for item in items.into_iter().filter(|item| part.has(item)) {
+            index.steps(item, whose, steps);
         }
     }
 
@@ -323,10 +336,15 @@ impl Engine {
     }
 
     /// Everything but the kernel's entries.
-    async fn prepare(&self, view: &View) -> Result<Known> {
+    async fn prepare(&self, view: &View, removal: Removal) -> Result<Known> {
         let me = view.me().ok_or_else(|| unknown(view))?;
+        let table = self.host.firewall.table(&self.owner.table).await?;
+        let held = match (removal, &table) {
+            (Removal::Withheld, Some(table)) => tables::lengths(table),
+            _ => Lengths::default(),
+        };
         let tally = Tally::of(view);
-        let census = tally.census();
+        let census = tally.census(&held);
         let read = facts::read(&self.host, &self.owner).await?;
         let base = self.fabric.base(me, &census, &read.facts)?;
         Ok(Known {
@@ -336,6 +354,8 @@ impl Engine {
             ids: Ids::of(self.owner.protocol, || view.peers().map(|peer| &**peer)),
             facts: read.facts,
             devices: read.devices,
+            table,
+            held,
             base,
             delicate: HashSet::new(),
             unreachable: BTreeMap::new(),

@@ -48,7 +48,7 @@ impl Engine {
                 _ => Ok(()),
             }
         });
-        let census = known.tally.census();
+        let census = known.tally.census(&known.held);
         let base = match **me == *known.me && census == known.census {
             true => None,
             false => Some(self.fabric.base(me, &census, &known.facts).ok()?),
@@ -76,12 +76,7 @@ impl Engine {
             return None;
         }
         self.known = Some(known);
-        Some(diff::delta(
-            self.hasher.clone(),
-            self.owner.protocol,
-            before,
-            after,
-        ))
+        Some(diff::delta(self.seed, self.owner.protocol, before, after))
     }
 
     pub(super) async fn write_delta(
@@ -111,7 +106,7 @@ impl Engine {
         if known.delicate.is_empty() {
             return false;
         }
-        let index = Index::new(self.hasher.clone(), self.owner.protocol);
+        let index = Index::new(self.seed, self.owner.protocol);
         items.any(|(item, _)| known.delicate.contains(&index.key_of(item)))
     }
 }

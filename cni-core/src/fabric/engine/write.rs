@@ -4,17 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::host::firewall::{Element, FirewallChange, TRANSACTION_ELEMENTS};
-use crate::host::forwarding::Change;
+use crate::host::forwarding::{Change, Failed};
 use crate::host::netlink::{NetlinkError, errno};
 
-use super::super::diff::{Act, Step, in_order};
+use super::super::diff::{Act, Step, Told};
 use super::super::index::Whose;
-use super::super::items::Item;
+use super::super::items::{Item, Stage};
 use super::super::report::{Report, Thing};
 use super::Engine;
-use super::look::Look;
+use super::guard::Guards;
+use super::table::TableDiff;
 
-/// Writes steps in the order in which they come, as far as that matters: of one portion, elements of sets first.
+/// Writes steps in the order in which they have to be made: of one portion, elements of sets first, then stage by stage.
 pub(super) struct Writer<'a> {
     engine: &'a Engine,
     names: &'a (dyn Fn(Whose) -> Option<Arc<str>> + Sync),
@@ -26,11 +27,15 @@ pub(super) struct Writer<'a> {
     rules: Vec<FirewallChange>,
     difference: Option<String>,
     members: Vec<Step>,
-    entries: Vec<Step>,
+    entries: BTreeMap<Stage, Vec<Step>>,
+    /// How many there are, without policy rules.
+    waiting: usize,
 }
 
-/// Entries of one portion: a megabyte.
+/// Entries of one portion: half a megabyte.
 const ENTRIES_MAX: usize = 4_096;
+/// How often a transaction that fails is tried in halves, in all: a single element among 8,000 is found with 26.
+const HALVES_MAX: usize = 64;
 
 impl<'a> Writer<'a> {
     pub(super) fn new(
@@ -48,94 +53,126 @@ impl<'a> Writer<'a> {
             rules: Vec::new(),
             difference: None,
             members: Vec::new(),
-            entries: Vec::new(),
+            entries: BTreeMap::new(),
+            waiting: 0,
         }
     }
 
     /// Takes over what the table lacks.
-    pub(super) fn begin_table(&mut self, look: &mut Look) {
-        self.sets = std::mem::take(&mut look.sets);
-        self.rules = std::mem::take(&mut look.rules);
-        self.difference.clone_from(&look.difference);
+    pub(super) fn begin_table(&mut self, table: &mut TableDiff) {
+        self.sets = std::mem::take(&mut table.sets);
+        self.rules = std::mem::take(&mut table.rules);
+        self.difference.clone_from(&table.difference);
     }
 
     pub(super) fn push(&mut self, step: Step) {
-        match step.item {
-            Item::Member(_) => self.members.push(step),
-            Item::Entry(_) => self.entries.push(step),
+        match step.item.stage() {
+            Stage::Member => self.members.push(step),
+            stage => {
+                self.waiting += usize::from(stage != Stage::Rule);
+                self.entries.entry(stage).or_default().push(step);
+            }
         }
     }
 
     pub(super) async fn flush_if_full(&mut self) {
-        if self.members.len() >= TRANSACTION_ELEMENTS || self.entries.len() >= ENTRIES_MAX {
+        if self.members.len() >= TRANSACTION_ELEMENTS || self.waiting >= ENTRIES_MAX {
             self.flush(false).await;
         }
     }
 
-    /// Writes what has been pushed, and the table's rules with the last of their members.
+    /// Writes what has been pushed, the table's rules with the last of their members, and policy rules when all else is
+    /// there.
     pub(super) async fn flush_last(&mut self) {
         self.flush(true).await;
     }
 
     async fn flush(&mut self, last: bool) {
-        let rules = match last {
-            true => std::mem::take(&mut self.rules),
-            false => Vec::new(),
-        };
         let members = std::mem::take(&mut self.members);
-        self.members(members, rules).await;
-        let mut entries = std::mem::take(&mut self.entries);
-        in_order(&mut entries);
-        self.entries(entries).await;
-    }
-
-    /// One transaction, unless it would be too large: the rules come with or after the last elements.
-    async fn members(&mut self, members: Vec<Step>, rules: Vec<FirewallChange>) {
-        let mut portions = members.chunks(TRANSACTION_ELEMENTS).peekable();
-        let mut rest = Some(rules);
-        loop {
-            let portion = portions.next().unwrap_or_default();
-            let is_last = portions.peek().is_none();
-            let mut changes = std::mem::take(&mut self.sets);
-            let table = changes.len();
-            changes.extend(self.elements(portion));
-            let rules = if is_last { rest.take() } else { None }.unwrap_or_default();
-            let table = table + rules.len();
-            changes.extend(rules);
-            self.commit(&changes, table > 0, portion).await;
-            if is_last {
-                return;
-            }
-        }
-    }
-
-    async fn commit(&mut self, changes: &[FirewallChange], table: bool, members: &[Step]) {
-        if changes.is_empty() {
-            return;
-        }
-        let outcome = self.engine.host.firewall.commit(changes).await;
-        match outcome {
-            Ok(()) => {
-                if table {
-                    self.report.count(Thing::Table, Act::Add);
-                    if let Some(words) = self.difference.take().filter(|_| self.drift) {
-                        self.report.drift(|| words);
-                    }
+        self.members(&members, last).await;
+        drop(members);
+        let mut guards = Guards::default();
+        let stages = std::mem::take(&mut self.entries);
+        for (stage, steps) in stages {
+            match stage {
+                Stage::Rule if !last => {
+                    self.entries.insert(stage, steps);
                 }
-                members.iter().for_each(|step| self.done(step));
-            }
-            Err(error) => {
-                let what = match members.first() {
-                    Some(step) => format!(
-                        "{} (and {} more)",
-                        step.reason(self.names),
-                        members.len() - 1
-                    ),
-                    None => self.difference.clone().unwrap_or_default(),
-                };
-                self.report.failed(what, error);
+                _ => self.entries(steps, &mut guards).await,
             }
         }
+        self.waiting = 0;
+        let failed = guards.remove(self.engine.host.forwarding.as_ref()).await;
+        for error in failed {
+            self.report
+                .failed("a route for the time of a change", error);
+        }
+    }
+
+    /// One transaction, unless it would be too large: the rules come with or after the last elements. One that fails is
+    /// tried in halves, so that what cannot be an element keeps no others out.
+    async fn members(&mut self, members: &[Step], last: bool) {
+        let mut portions: Vec<&[Step]> = members.chunks(TRANSACTION_ELEMENTS).rev().collect();
+        if last && portions.is_empty() {
+            portions.push(&[]);
+        }
+        let mut halves = HALVES_MAX;
+        while let Some(portion) = portions.pop() {
+            let ends = last && portions.is_empty();
+            let Err(error) = self.commit(portion, ends).await else {
+                continue;
+            };
+            match portion {
+                [step] => {
+                    if step.told.act != Act::Del || !is_gone(&error) {
+                        self.report.failed(step.reason(self.names), error);
+                    }
+                    portions.push(&[]);
+                }
+                [] => {
+                    let words = self.difference.clone().unwrap_or_default();
+                    self.report.failed(words, error);
+                }
+                [first, ..] if halves == 0 => {
+                    let (words, more) = (first.reason(self.names), portion.len() - 1);
+                    self.report
+                        .failed(format!("{words} (and {more} more)"), error);
+                }
+                _ => {
+                    halves -= 1;
+                    let (first, second) = portion.split_at(portion.len() / 2);
+                    portions.extend([second, first]);
+                }
+            }
+        }
+    }
+
+    async fn commit(&mut self, members: &[Step], ends: bool) -> Result<(), NetlinkError> {
+        let mut changes = self.sets.clone();
+        if ends {
+            changes.extend(self.rules.iter().cloned());
+        }
+        let table = !changes.is_empty();
+        let elements = self.elements(members);
+        changes.splice(self.sets.len()..self.sets.len(), elements);
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.engine.host.firewall.commit(&changes).await?;
+        self.sets.clear();
+        if ends {
+            self.rules.clear();
+        }
+        if table {
+            self.report.count(Thing::Table, Act::Add);
+            if let Some(words) = self.difference.take().filter(|_| self.drift) {
+                self.report.drift(|| words);
+            }
+        }
+        for step in members {
+            self.done(Thing::Element, &step.told, || step.item.clone());
+        }
+        Ok(())
     }
 
     /// Elements by set, each set's in one change.
@@ -143,7 +180,7 @@ impl<'a> Writer<'a> {
         let mut sets: BTreeMap<(Act, &str), Vec<Element>> = BTreeMap::new();
         for step in steps {
             if let Item::Member(member) = &step.item {
-                let elements = sets.entry((step.act, &*member.set)).or_default();
+                let elements = sets.entry((step.told.act, &*member.set)).or_default();
                 elements.push(member.element());
             }
         }
@@ -167,30 +204,39 @@ impl<'a> Writer<'a> {
     }
 
     /// Entries in their order.
-    async fn entries(&mut self, steps: Vec<Step>) {
-        for portion in steps.chunks(ENTRIES_MAX) {
-            let changes: Vec<Change> = portion.iter().filter_map(Step::change).collect();
-            let failed = self.engine.host.forwarding.write(&changes).await;
-            let mut failed = failed.into_iter().peekable();
-            for (place, step) in portion.iter().enumerate() {
-                let Some(failure) = failed.next_if(|failed| failed.index == place) else {
-                    self.done(step);
-                    continue;
-                };
-                // What has gone already need not be removed.
-                if step.act != Act::Del || !is_gone(&failure.error) {
-                    self.report.failed(step.reason(self.names), failure.error);
-                }
+    async fn entries(&mut self, steps: Vec<Step>, guards: &mut Guards) {
+        let (changes, told): (Vec<Change>, Vec<Told>) =
+            steps.into_iter().filter_map(Step::into_change).unzip();
+        let forwarding = self.engine.host.forwarding.as_ref();
+        let failed = forwarding.write(&changes).await;
+        let failed = guards.try_again(forwarding, &changes, failed).await;
+        self.account(&changes, &told, failed);
+    }
+
+    fn account(&mut self, changes: &[Change], told: &[Told], failed: Vec<Failed>) {
+        let mut failed = failed.into_iter().peekable();
+        for (place, (change, told)) in changes.iter().zip(told).enumerate() {
+            let Some(failure) = failed.next_if(|failed| failed.index == place) else {
+                self.done(Thing::of(change.entry().kind()), told, || {
+                    Item::Entry(change.entry().clone())
+                });
+                continue;
+            };
+            // What has gone already need not be removed.
+            if told.act != Act::Del || !is_gone(&failure.error) {
+                let item = Item::Entry(change.entry().clone());
+                self.report
+                    .failed(told.reason(&item, self.names), failure.error);
             }
         }
     }
 
-    fn done(&mut self, step: &Step) {
-        self.report.count(Thing::of(&step.item), step.act);
-        let names = self.names;
-        tracing::debug!(act = ?step.act, reason = %step.reason(names), "changed");
+    fn done(&mut self, thing: Thing, told: &Told, item: impl Fn() -> Item) {
+        self.report.count(thing, told.act);
+        let reason = || told.reason(&item(), self.names);
+        tracing::debug!(act = ?told.act, reason = %reason(), "changed");
         if self.drift {
-            self.report.drift(|| step.reason(names));
+            self.report.drift(reason);
         }
     }
 
@@ -198,25 +244,28 @@ impl<'a> Writer<'a> {
     pub(super) async fn remove(&mut self, removals: Vec<Step>) {
         let is_member = |step: &Step| matches!(step.item, Item::Member(_));
         let (members, entries): (Vec<Step>, Vec<Step>) = removals.into_iter().partition(is_member);
-        self.entries(entries).await;
-        self.members(members, Vec::new()).await;
+        self.entries(entries, &mut Guards::default()).await;
+        self.members(&members, false).await;
     }
 
-    /// Removes our table where none is wanted.
-    pub(super) async fn remove_table(&mut self, look: &Look) {
-        if let Some(change) = &look.leftover {
-            match self
+    /// Removes sets that no rule looks into any more, or the table where none is wanted.
+    pub(super) async fn remove_leftovers(&mut self, table: TableDiff) {
+        for (change, reason) in table.leftovers {
+            let outcome = self
                 .engine
                 .host
                 .firewall
-                .commit(std::slice::from_ref(change))
-                .await
-            {
-                Ok(()) => self.report.count(Thing::Table, Act::Del),
+                .commit(std::slice::from_ref(&change))
+                .await;
+            match outcome {
+                Ok(()) => {
+                    self.report.count(Thing::Table, Act::Del);
+                    if self.drift {
+                        self.report.drift(|| reason);
+                    }
+                }
                 Err(error) if is_gone(&error) => {}
-                Err(error) => self
-                    .report
-                    .failed("the nftables table that nobody wants", error),
+                Err(error) => self.report.failed(reason, error),
             }
         }
     }

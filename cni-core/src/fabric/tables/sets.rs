@@ -12,7 +12,6 @@ use super::super::Census;
 pub(super) enum Set {
     Nodes(bool),
     Pods(bool, u8),
-    Peers(bool),
     From {
         outer: bool,
         inner: bool,
@@ -32,7 +31,7 @@ impl Set {
             }
         };
         let key = match self {
-            Self::Nodes(ipv6) | Self::Pods(ipv6, _) | Self::Peers(ipv6) => vec![of(ipv6)],
+            Self::Nodes(ipv6) | Self::Pods(ipv6, _) => vec![of(ipv6)],
             Self::From { outer, inner, .. } => vec![of(outer), of(inner)],
         };
         SetSpec {
@@ -50,7 +49,6 @@ impl Set {
             match self {
                 Self::Nodes(ipv6) => format!("nodes{}", digit(ipv6)),
                 Self::Pods(ipv6, length) => format!("pods{}_{length}", digit(ipv6)),
-                Self::Peers(ipv6) => format!("peers{}", digit(ipv6)),
                 Self::From {
                     outer,
                     inner,
@@ -69,7 +67,6 @@ impl Set {
     fn place(self) -> usize {
         let (kind, length) = match self {
             Self::Nodes(ipv6) => (usize::from(ipv6), 0),
-            Self::Peers(ipv6) => (usize::from(ipv6), 1),
             Self::Pods(ipv6, length) => (2 + usize::from(ipv6), length),
             Self::From {
                 outer,
@@ -83,6 +80,20 @@ impl Set {
     const PLACES: usize = 8 << 8;
 }
 
+/// The inner family and the length of prefixes, by the name of a set that holds prefixes of pods.
+pub(super) fn length_of(name: &str) -> Option<(bool, u8)> {
+    let (kind, length) = name.split_once('_')?;
+    let ipv6 = match kind {
+        "pods4" | "from44" | "from64" => false,
+        "pods6" | "from46" | "from66" => true,
+        _ => return None,
+    };
+    let length = length.parse().ok()?;
+    // A peer's own addresses are in sets of this length whatever its pods have.
+    let may_be_pods = kind.starts_with("pods") || length < full_length(ipv6);
+    may_be_pods.then_some((ipv6, length))
+}
+
 pub(super) fn pod_sets(census: &Census) -> Vec<SetSpec> {
     let mut sets = Vec::new();
     for ipv6 in FAMILIES {
@@ -94,9 +105,7 @@ pub(super) fn pod_sets(census: &Census) -> Vec<SetSpec> {
 }
 
 pub(super) fn peer_sets(census: &Census) -> Vec<SetSpec> {
-    let mut sets = FAMILIES.map(|ipv6| Set::Peers(ipv6).spec()).to_vec();
-    sets.extend(from_sets(census).map(Set::spec));
-    sets
+    from_sets(census).map(Set::spec).collect()
 }
 
 pub(super) fn from_sets(census: &Census) -> impl Iterator<Item = Set> {

@@ -10,11 +10,11 @@ use crate::host::forwarding::{
 use crate::host::monitor::KernelEvent;
 
 use super::engine::{engine, node, peers, view};
-use super::tiny::{DEVICE, PROTOCOL, Tiny};
+use super::tiny::{DEVICE, FLOW, PROTOCOL};
 
 async fn settled() -> Engine {
     let (_, host) = node().await;
-    let mut engine = engine(&host, Tiny::Flow);
+    let mut engine = engine(&host, FLOW);
     engine.full(&view(&peers(3)), Removal::Allowed).await;
     engine
 }
@@ -96,7 +96,7 @@ fn rule(protocol: u8) -> KernelEvent {
 #[tokio::test]
 async fn an_engine_that_knows_nothing_is_concerned_by_everything() {
     let (_, host) = node().await;
-    assert!(engine(&host, Tiny::Flow).concerns(&link(99, "cali0")));
+    assert!(engine(&host, FLOW).concerns(&link(99, "cali0")));
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use crate::testing::FakeKernel;
 
 use super::cluster::Cluster;
 use super::kernel::KINDS;
-use super::tiny::{ALL, DEVICE, PROTOCOL, Tiny};
+use super::tiny::{ALL, CLASSIC, DEVICE, FLOW, PROTOCOL, Tiny};
 
 /// A node with an uplink.
 pub(super) async fn node() -> (FakeKernel, Host) {
@@ -115,7 +115,7 @@ pub(super) async fn state(host: &Host) -> Vec<String> {
     lines
 }
 
-async fn fresh(fabric: Tiny, cluster: &Cluster) -> Vec<String> {
+pub(super) async fn fresh(fabric: Tiny, cluster: &Cluster) -> Vec<String> {
     let (_, host) = node().await;
     let report = engine(&host, fabric)
         .full(&view(cluster), Removal::Allowed)
@@ -171,7 +171,7 @@ async fn an_update_writes_what_a_fresh_start_would() {
 async fn damage_is_repaired_and_told_of_by_the_peers_name() {
     let (_, host) = node().await;
     let view = view(&peers(3));
-    let mut engine = engine(&host, Tiny::Flow);
+    let mut engine = engine(&host, FLOW);
     engine.full(&view, Removal::Allowed).await;
     let wanted = state(&host).await;
     let mut routes = Vec::new();
@@ -242,7 +242,7 @@ fn down() -> NetlinkChange {
 async fn a_damaged_table_is_mended() {
     let (_, host) = node().await;
     let view = view(&peers(3));
-    let mut engine = engine(&host, Tiny::Classic);
+    let mut engine = engine(&host, CLASSIC);
     engine.full(&view, Removal::Allowed).await;
     let wanted = state(&host).await;
     let table = tables::table(&"pods".parse().unwrap());
@@ -252,13 +252,13 @@ async fn a_damaged_table_is_mended() {
     };
     let element = host
         .firewall
-        .elements(&table, "peers4")
+        .elements(&table, "from44_32")
         .await
         .unwrap()
         .remove(0);
     let del = FirewallChange::ElementDel {
         table: table.clone(),
-        set: "peers4".to_owned(),
+        set: "from44_32".to_owned(),
         elements: vec![element],
     };
     for damage in [flush, del, FirewallChange::TableDel(table)] {
@@ -273,17 +273,15 @@ async fn a_damaged_table_is_mended() {
 async fn nothing_is_removed_before_all_nodes_are_known() {
     let (_, host) = node().await;
     let all = view(&peers(3));
-    engine(&host, Tiny::Classic)
-        .full(&all, Removal::Allowed)
-        .await;
+    engine(&host, CLASSIC).full(&all, Removal::Allowed).await;
     let wanted = state(&host).await;
     let few = view(&peers(1));
-    let mut engine = engine(&host, Tiny::Classic);
+    let mut engine = engine(&host, CLASSIC);
     let report = engine.full(&few, Removal::Withheld).await;
     assert_eq!(report.changes(), 0, "{report:?}");
     assert_eq!(state(&host).await, wanted);
     engine.full(&few, Removal::Allowed).await;
-    assert_eq!(state(&host).await, fresh(Tiny::Classic, &peers(1)).await);
+    assert_eq!(state(&host).await, fresh(CLASSIC, &peers(1)).await);
 }
 
 #[tokio::test]
@@ -307,7 +305,7 @@ async fn cleanup_leaves_what_is_not_ours() {
             .await
             .is_empty()
     );
-    let mut engine = engine(&host, Tiny::Classic);
+    let mut engine = engine(&host, CLASSIC);
     engine.full(&view(&peers(3)), Removal::Allowed).await;
     let report = engine.cleanup().await;
     assert!(report.is_complete() && report.changes() > 10, "{report:?}");
@@ -344,12 +342,12 @@ async fn what_two_nodes_share_stays_when_one_goes() {
         peer.addresses = vec!["203.0.113.1".parse().unwrap()];
     }
     let mut now = view(&cluster);
-    let mut engine = engine(&host, Tiny::Flow);
+    let mut engine = engine(&host, FLOW);
     engine.full(&now, Removal::Allowed).await;
     cluster.remove(&NodeUid::new("uid-001"));
     let changes = now.apply(reset(&cluster));
     assert!(engine.update(&now, &changes).await.is_complete());
-    assert_eq!(state(&host).await, fresh(Tiny::Flow, &cluster).await);
+    assert_eq!(state(&host).await, fresh(FLOW, &cluster).await);
     assert!(
         state(&host)
             .await
@@ -365,14 +363,14 @@ async fn a_peer_that_cannot_be_reached_is_told_of_until_it_can() {
     let peer = NodeUid::new("uid-001");
     cluster.get_mut(&peer).unwrap().underlay.clear();
     let mut now = view(&cluster);
-    let mut engine = engine(&host, Tiny::Flow);
+    let mut engine = engine(&host, FLOW);
     let report = engine.full(&now, Removal::Allowed).await;
     let names: Vec<&str> = report.unreachable.iter().map(|(name, _)| &**name).collect();
     assert_eq!(names, ["n1"]);
     let changes = now.apply(reset(&peers(2)));
     let report = engine.update(&now, &changes).await;
     assert_eq!(report.unreachable, []);
-    assert_eq!(state(&host).await, fresh(Tiny::Flow, &peers(2)).await);
+    assert_eq!(state(&host).await, fresh(FLOW, &peers(2)).await);
 }
 
 #[tokio::test]
@@ -383,7 +381,7 @@ async fn a_node_that_is_not_in_the_cluster_changes_nothing() {
         ..Identity::default()
     });
     view.apply(reset(&peers(2)));
-    let mut engine = engine(&host, Tiny::Flow);
+    let mut engine = engine(&host, FLOW);
     let report = engine.full(&view, Removal::Allowed).await;
     let words = report.errors[0].1.to_string();
     assert!(words.contains("elsewhere"), "{words}");

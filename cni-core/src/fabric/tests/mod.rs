@@ -1,8 +1,10 @@
 //! The planner and the engine against a small model of the kernel, over random clusters.
 
+mod base;
 mod cluster;
 mod concerns;
 mod engine;
 mod kernel;
+mod observer;
 mod planner;
 mod tiny;

@@ -1,18 +1,18 @@
 //! What is planned, applied change by change.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::RandomState;
 
 use ipnetwork::IpNetwork;
 use proptest::prelude::*;
 
 use super::cluster::{Cluster, cluster, forms, history};
 use super::kernel::Model;
-use super::tiny::{ALL, PROTOCOL, Tiny, route};
+use super::tiny::{ALL, CLASSIC, FLOW, INLINE, PROTOCOL, Tiny, route};
 use crate::cluster::{Node, NodeUid};
-use crate::fabric::diff::{Act, Step, Steps, Why, delta, in_order};
+use crate::fabric::diff::{Act, Step, Steps, Told, Why, delta, in_order};
+use crate::fabric::hash::Seed;
 use crate::fabric::ids::Ids;
-use crate::fabric::index::{Index, Whose};
+use crate::fabric::index::{Index, Part, Whose};
 use crate::fabric::items::{Item, Member};
 use crate::fabric::{Base, Fabric, Facts};
 use crate::host::forwarding::{Change, Entry, Route, Via};
@@ -29,9 +29,9 @@ impl World {
         for step in steps.makes.iter().chain(&steps.removals) {
             match (step.change(), &step.item) {
                 (Some(change), _) => self.kernel.apply(&change).unwrap_or_else(|errno| {
-                    panic!("{change:?} fails with {errno}, because {:?}", step.why)
+                    panic!("{change:?} fails with {errno}, because {:?}", step.told.why)
                 }),
-                (None, Item::Member(member)) if step.act == Act::Add => {
+                (None, Item::Member(member)) if step.told.act == Act::Add => {
                     assert!(self.members.insert(member.clone()), "{step:?}");
                 }
                 (None, Item::Member(member)) => assert!(self.members.remove(member), "{step:?}"),
@@ -82,7 +82,7 @@ fn all_items(fabric: Tiny, cluster: &Cluster, ids: &Ids) -> Vec<(Item, Whose)> {
 
 /// A pass over everything.
 fn full(fabric: Tiny, world: &World, cluster: &Cluster, ids: &Ids) -> Steps {
-    let mut index = Index::new(RandomState::new(), PROTOCOL);
+    let mut index = Index::new(Seed::random(), PROTOCOL);
     let wanted = all_items(fabric, cluster, ids);
     for (item, whose) in &wanted {
         index.want(item, *whose);
@@ -94,15 +94,15 @@ fn full(fabric: Tiny, world: &World, cluster: &Cluster, ids: &Ids) -> Steps {
     for member in &world.members {
         index.see(Item::Member(member.clone()), None);
     }
-    let lacking = index.lacking();
     let mut steps = Steps::default();
-    for (item, whose) in wanted
-        .into_iter()
-        .filter(|(_, whose)| lacking.contains(*whose))
-    {
-        index.steps(item, whose, &mut steps.makes);
+    for part in [Part::Members, Part::Entries] {
+        let lacking = index.lacking(part);
+        let of_part = wanted.iter().filter(|(item, _)| part.has(item));
+        for (item, whose) in of_part.filter(|(_, whose)| lacking.contains(*whose)) {
+            index.steps(item.clone(), *whose, &mut steps.makes);
+        }
+        assert!((0..99).all(|whose| !index.lacking(part).contains(whose)));
     }
-    assert!((0..99).all(|whose| !index.lacking().contains(whose)));
     in_order(&mut steps.makes);
     steps.removals = index.removals();
     steps
@@ -125,7 +125,7 @@ fn update(fabric: Tiny, before: &Cluster, after: &Cluster, ids: &Ids) -> Steps {
             );
         }
     }
-    delta(RandomState::new(), PROTOCOL, old, new)
+    delta(Seed::random(), PROTOCOL, old, new)
 }
 
 fn ids(cluster: &Cluster, bits: u32) -> Ids {
@@ -297,7 +297,7 @@ fn acts(steps: &Steps) -> Vec<(Act, &'static str)> {
         Item::Entry(Entry::Rule(_)) => "rule",
     };
     let all = steps.makes.iter().chain(&steps.removals);
-    let mut acts: Vec<_> = all.map(|step| (step.act, name(&step.item))).collect();
+    let mut acts: Vec<_> = all.map(|step| (step.told.act, name(&step.item))).collect();
     acts.dedup();
     acts
 }
@@ -318,7 +318,7 @@ fn a_prefix_that_moves_between_peers_is_one_replacement_of_a_route() {
         .unwrap()
         .prefixes
         .push(moved);
-    for fabric in [Tiny::Flow, Tiny::Classic] {
+    for fabric in [FLOW, CLASSIC] {
         let steps = update(fabric, &before, &after, &ids(&before, 30));
         assert_eq!(
             acts(&steps),
@@ -330,7 +330,7 @@ fn a_prefix_that_moves_between_peers_is_one_replacement_of_a_route() {
         );
     }
     // Where each peer has its own metric, both stand beside each other for a moment.
-    let steps = update(Tiny::Inline, &before, &after, &ids(&before, 30));
+    let steps = update(INLINE, &before, &after, &ids(&before, 30));
     let order = [
         (Act::Add, "member"),
         (Act::Add, "route"),
@@ -347,11 +347,7 @@ fn a_peer_that_moves_is_one_replacement() {
     let peer = after.get_mut(&NodeUid::new("uid-1")).unwrap();
     peer.underlay = vec!["192.0.2.77".parse().unwrap()];
     let members = [(Act::Add, "member"), (Act::Del, "member")];
-    for (fabric, what) in [
-        (Tiny::Flow, "next hop"),
-        (Tiny::Classic, "fdb"),
-        (Tiny::Inline, "route"),
-    ] {
+    for (fabric, what) in [(FLOW, "next hop"), (CLASSIC, "fdb"), (INLINE, "route")] {
         let steps = update(fabric, &before, &after, &ids(&before, 30));
         assert_eq!(acts(&steps), [members[0], (Act::Replace, what), members[1]]);
     }
@@ -362,17 +358,17 @@ fn a_peer_is_made_from_the_far_end_and_removed_from_the_near_one() {
     let both = two_nodes();
     let mut one = both.clone();
     one.remove(&NodeUid::new("uid-2"));
-    let steps = update(Tiny::Classic, &one, &both, &ids(&both, 30));
+    let steps = update(CLASSIC, &one, &both, &ids(&both, 30));
     let order = ["member", "fdb", "neighbour", "next hop", "route"];
     assert_eq!(acts(&steps), order.map(|what| (Act::Add, what)));
-    let steps = update(Tiny::Classic, &both, &one, &ids(&both, 30));
+    let steps = update(CLASSIC, &both, &one, &ids(&both, 30));
     let reverse: Vec<_> = order.iter().rev().map(|what| (Act::Del, *what)).collect();
     assert_eq!(acts(&steps), reverse);
 }
 
 #[test]
 fn what_two_nodes_want_is_the_first_ones_and_said_so() {
-    let mut index = Index::new(RandomState::new(), PROTOCOL);
+    let mut index = Index::new(Seed::random(), PROTOCOL);
     let prefix: IpNetwork = "10.244.1.0/24".parse().unwrap();
     let (one, two) = (
         route(prefix, 0, Via::NextHop(1)),
@@ -394,7 +390,7 @@ fn what_two_nodes_want_is_the_first_ones_and_said_so() {
 
 #[test]
 fn a_route_of_another_program_that_wins_is_a_clash() {
-    let mut index = Index::new(RandomState::new(), PROTOCOL);
+    let mut index = Index::new(Seed::random(), PROTOCOL);
     let own: IpNetwork = "10.244.0.0/24".parse().unwrap();
     let prefix: IpNetwork = "fd00:244:1::/64".parse().unwrap();
     index.want(&route(prefix, 128, Via::NextHop(1)), 1);
@@ -420,10 +416,8 @@ fn a_reason_names_the_node_and_both_values() {
     let name = |_| Some("n7".into());
     let prefix: IpNetwork = "10.244.7.0/24".parse().unwrap();
     let step = |act, why, whose| Step {
-        act,
         item: route(prefix, 0, Via::NextHop(7)),
-        whose,
-        why,
+        told: Told { act, whose, why },
     };
     let other = Box::new(route(prefix, 0, Via::Unreachable));
     let reasons = [

@@ -27,9 +27,15 @@ const PURPOSE: Purpose = Purpose {
     }),
 };
 
-/// How peers are reached.
+/// How peers are reached, and by which device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Tiny {
+pub(super) struct Tiny {
+    way: Way,
+    device: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
     /// An encapsulating next hop for each peer, and routes of both families by it.
     Flow,
     /// Forwarding entry, neighbours, next hops, routes.
@@ -38,14 +44,30 @@ pub(super) enum Tiny {
     Inline,
 }
 
-pub(super) const ALL: [Tiny; 3] = [Tiny::Flow, Tiny::Classic, Tiny::Inline];
+pub(super) const FLOW: Tiny = Tiny::of(Way::Flow);
+pub(super) const CLASSIC: Tiny = Tiny::of(Way::Classic);
+pub(super) const INLINE: Tiny = Tiny::of(Way::Inline);
+pub(super) const ALL: [Tiny; 3] = [FLOW, CLASSIC, INLINE];
+
+impl Tiny {
+    const fn of(way: Way) -> Self {
+        let device = DEVICE;
+        Self { way, device }
+    }
+
+    /// The same by a device of another name.
+    pub(super) fn elsewhere(self) -> Self {
+        let device = "vx9";
+        Self { device, ..self }
+    }
+}
 
 impl Fabric for Tiny {
     fn owner(&self) -> Owner {
         Owner {
             network: "pods".parse().unwrap(),
             protocol: PROTOCOL,
-            devices: vec![DEVICE.to_owned()],
+            devices: vec![self.device.to_owned()],
             table: tables::table(&"pods".parse().unwrap()),
         }
     }
@@ -53,20 +75,20 @@ impl Fabric for Tiny {
     fn base(&self, me: &Node, census: &Census, facts: &Facts) -> Result<Base> {
         let network = self.owner().network;
         let mut base = Base {
-            table: PURPOSE.spec(&network, &me.prefixes, census),
-            device: Some(DEVICE.into()),
+            table: PURPOSE.spec(&network, &me.prefixes, None, census),
+            device: Some(self.device.into()),
             mtu: 1400,
             choices: vec![format!("IPv6 {}", facts.ipv6)],
             ..Base::default()
         };
-        let flow = *self == Self::Flow;
+        let flow = self.way == Way::Flow;
         let mut vxlan = if flow {
             Vxlan::flow(4790)
         } else {
             Vxlan::new(1, 8472)
         };
         vxlan.local = me.underlay(false).filter(|_| !flow);
-        let mut link = LinkSpec::new(DEVICE, Some(NewLinkKind::Vxlan(vxlan)));
+        let mut link = LinkSpec::new(self.device, Some(NewLinkKind::Vxlan(vxlan)));
         link.mtu = Some(base.mtu);
         link.alias = Some(network.shared_alias());
         base.desired.share(Place::Host, Object::Link(link));
@@ -105,17 +127,21 @@ impl Fabric for Tiny {
                 missing: vec!["it has no IPv4 underlay address".to_owned()],
             };
         };
-        let link: Arc<str> = DEVICE.into();
+        let link: Arc<str> = self.device.into();
         let mut items = Vec::new();
-        PURPOSE.peer(peer, &mut items);
-        if *self == Self::Classic {
+        let both = tables::Way {
+            direct: true,
+            outer: Some(underlay),
+        };
+        PURPOSE.peer(peer, both, &mut items);
+        if self.way == Way::Classic {
             items.push(Item::Entry(Entry::Fdb(FdbEntry {
                 link: link.clone(),
                 mac: vtep_mac(peer),
                 remote: underlay,
             })));
         }
-        if *self == Self::Flow {
+        if self.way == Way::Flow {
             let hop = Hop {
                 link: link.clone(),
                 gateway: None,
@@ -136,7 +162,7 @@ impl Fabric for Tiny {
             let Some(first) = prefixes.first() else {
                 continue;
             };
-            if *self == Self::Classic {
+            if self.way == Way::Classic {
                 items.push(Item::Entry(Entry::Neighbour(Neighbour {
                     link: link.clone(),
                     address: first.network(),
@@ -147,10 +173,10 @@ impl Fabric for Tiny {
             // A route inside takes a gateway of its own family.
             let gateway = if ipv6 { first.network() } else { underlay };
             for prefix in prefixes {
-                let (metric, via) = match self {
-                    Self::Flow => (0, Via::NextHop(ids.id(peer, true))),
-                    Self::Classic => (0, Via::NextHop(ids.id(peer, ipv6))),
-                    Self::Inline => (ids.id(peer, false), Via::Hop(Box::new(via(&link, gateway)))),
+                let (metric, via) = match self.way {
+                    Way::Flow => (0, Via::NextHop(ids.id(peer, true))),
+                    Way::Classic => (0, Via::NextHop(ids.id(peer, ipv6))),
+                    Way::Inline => (ids.id(peer, false), Via::Hop(Box::new(via(&link, gateway)))),
                 };
                 items.push(route(prefix, metric + u32::from(ipv6) * 128, via));
             }

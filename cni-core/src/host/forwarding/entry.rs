@@ -153,7 +153,8 @@ pub struct FdbEntry {
 pub struct PolicyRule {
     /// Priority; lower is asked first.
     pub priority: u32,
-    /// Source prefix.
+    /// Source prefix. One of length 0 the kernel takes for any when it looks whether a rule is there, to refuse a second one or
+    /// to remove it (`rule_exists`, `rule_find`): no other rule should have its priority, table and protocol.
     pub source: IpNetwork,
     /// The table to look up.
     pub table: u32,

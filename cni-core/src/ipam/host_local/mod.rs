@@ -56,6 +56,27 @@ impl HostLocal {
     pub fn new() -> Self {
         Self {}
     }
+
+    /// The addresses that attachments to the network hold and that are in none of these prefixes.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) fn held_outside(
+        &self,
+        network: &NetworkName,
+        config: &NetworkConfig,
+        prefixes: &[IpNetwork],
+    ) -> Result<Vec<IpAddr>> {
+        let mut outside = Vec::new();
+        store_of(network, config)?.each_record(|ip| {
+            if !prefixes.iter().any(|prefix| prefix.contains(ip)) {
+                outside.push(ip);
+            }
+            Ok(())
+        })?;
+        outside.sort_unstable();
+        Ok(outside)
+    }
 }
 
 #[async_trait]

@@ -3,12 +3,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::thread;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 use crate::backend::{AddRequest, Context, DelRequest, NetworkBackend};
 use crate::cancel::Cancel;
+use crate::cluster::file::fingerprint;
 use crate::fabric::tables;
 use crate::host::Host;
 use crate::host::firewall::Table;
@@ -45,10 +47,10 @@ impl ClusterFixture {
     pub fn new(directory: &Path, backend: NodeBackend, kind: &str, configs: &[&str]) -> Self {
         let file = directory.join("cluster.json");
         fs::write(&file, CLUSTER).unwrap();
-        // A file that has just been changed would be read by every ADD.
-        let long_ago = SystemTime::now() - Duration::from_secs(60);
-        let opened = fs::File::options().append(true).open(&file).unwrap();
-        opened.set_modified(long_ago).unwrap();
+        // A file that has just been written would be read by every ADD.
+        while !fingerprint(&file).unwrap().is_settled() {
+            thread::sleep(Duration::from_millis(5));
+        }
         let config = |more: &&str| {
             let text = format!(
                 r#"{{"cniVersion":"1.1.0","name":"{NETWORK}","type":"{kind}","cluster":{{"file":{file:?},"node":"n1"}},"stateDir":{directory:?},"ipam":{{"type":"host-local"}}{more}}}"#,

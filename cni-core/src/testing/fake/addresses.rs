@@ -162,7 +162,9 @@ impl Namespace {
             .on_link(&link)
             .any(|held| held.address.address.is_ipv4())
         {
+            // `fib_disable_ip`.
             self.flush_routes(&link, IpNetwork::is_ipv4);
+            self.flush_neighbours(&link, IpAddr::is_ipv4);
         }
     }
 
@@ -175,9 +177,21 @@ impl Namespace {
         if !shared {
             self.remove_prefix_route(&gone.address);
         }
+        // `fib6_remove_prefsrc`: unless the route's own link has the address as well.
+        let others: Vec<String> = self
+            .addresses
+            .iter()
+            .filter(|held| held.address.address.ip() == prefix.ip())
+            .map(|held| held.address.link.clone())
+            .collect();
         for record in self.routes.iter_mut() {
-            if record.route.source == Some(prefix.ip()) {
-                record.route.source = None;
+            let route = &mut record.route;
+            let stays = route
+                .link
+                .as_ref()
+                .is_some_and(|link| others.contains(link));
+            if route.source == Some(prefix.ip()) && !stays {
+                route.source = None;
             }
         }
     }
@@ -235,7 +249,7 @@ impl Namespace {
     pub(super) fn addresses_down(&mut self, link: &str) {
         self.flush_routes(link, |_| true);
         self.flush_next_hops(link);
-        self.flush_neighbours(link, true);
+        self.flush_neighbours(link, |_| true);
         self.drop_ipv6(link);
     }
 
@@ -243,7 +257,7 @@ impl Namespace {
         self.addresses
             .retain(|held| held.address.link != link || held.address.address.is_ipv4());
         self.flush_routes(link, IpNetwork::is_ipv6);
-        self.flush_neighbours(link, false);
+        self.flush_neighbours(link, IpAddr::is_ipv6);
     }
 
     pub(super) fn mtu_changed(&mut self, link: &str, before: u32, after: u32) {
@@ -260,7 +274,7 @@ impl Namespace {
         self.addresses.retain(|held| held.address.link != link);
         self.flush_routes(link, |_| true);
         self.flush_next_hops(link);
-        self.flush_neighbours(link, true);
+        self.flush_neighbours(link, |_| true);
         self.fdb.retain(|(candidate, _), _| **candidate != *link);
         self.forget_interface_sysctls(link);
     }

@@ -1,6 +1,8 @@
 //! What connects nodes: `net/ipv4/nexthop.c`, `net/core/neighbour.c`, `drivers/net/vxlan/vxlan_core.c`, `net/core/fib_rules.c`.
 //! Routes are in [`super::routes`].
 
+use std::net::IpAddr;
+
 use async_trait::async_trait;
 use ipnetwork::IpNetwork;
 
@@ -29,9 +31,6 @@ pub(super) struct HeldNextHop {
     pub(super) value: NextHop,
     pub(super) is_ipv6: bool,
 }
-
-/// Priority, source, table and protocol (`rule_exists`).
-pub(super) type RuleKey = (u32, IpNetwork, u32, u8);
 
 /// What the kernel was built with, and booted with.
 #[derive(Debug, Clone, Copy)]
@@ -128,15 +127,9 @@ impl Namespace {
             Kind::Neighbour => self.permanent().map(Entry::Neighbour).collect(),
             Kind::Fdb => self.fdb().map(Entry::Fdb).collect(),
             Kind::Rule => {
-                let of_kernel = kernel_rules().filter(|rule| has.ipv6 || rule.source.is_ipv4());
-                let others = self.rules.iter();
-                let others = others.map(|(priority, source, table, protocol)| PolicyRule {
-                    priority: *priority,
-                    source: *source,
-                    table: *table,
-                    protocol: *protocol,
-                });
-                of_kernel.chain(others).map(Entry::Rule).collect()
+                let rules = self.rules.iter();
+                let rules = rules.filter(|rule| has.ipv6 || rule.source.is_ipv4());
+                rules.cloned().map(Entry::Rule).collect()
             }
         }
     }
@@ -225,7 +218,11 @@ impl Namespace {
                 if !has.ipv6 && rule.source.is_ipv6() {
                     return refuse(EAFNOSUPPORT);
                 }
-                self.rules.remove(&rule_key(rule))
+                let place = self.rules.iter().position(|there| {
+                    let protocol = rule.protocol == 0 || rule.protocol == there.protocol;
+                    protocol && taken_for(there, rule)
+                });
+                place.map(|place| self.rules.remove(place)).is_some()
             }
         };
         if found { Ok(()) } else { refuse(ENOENT) }
@@ -238,17 +235,17 @@ impl Namespace {
         if !has.next_hops {
             return refuse(EOPNOTSUPP);
         }
-        if !device.link.up {
-            return refuse_saying(ENETDOWN, "Nexthop device is not up");
-        }
-        if !device.link.carrier {
-            return refuse_saying(ENETDOWN, "Carrier for nexthop device is down");
-        }
         if hop.gateway.is_none() && hop.onlink {
             return refuse_saying(
                 EINVAL,
                 "ONLINK flag can not be set for nexthop without a gateway",
             );
+        }
+        if !device.link.up {
+            return refuse_saying(ENETDOWN, "Nexthop device is not up");
+        }
+        if !device.link.carrier {
+            return refuse_saying(ENETDOWN, "Carrier for nexthop device is down");
         }
         let is_ipv6 = hop.gateway.map_or(has.ipv6, |gateway| gateway.is_ipv6());
         if is_ipv6 && !has.ipv6 {
@@ -322,9 +319,9 @@ impl Namespace {
     }
 
     /// `neigh_flush_dev`.
-    pub(super) fn flush_neighbours(&mut self, link: &str, ipv4: bool) {
+    pub(super) fn flush_neighbours(&mut self, link: &str, family: impl Fn(&IpAddr) -> bool) {
         self.neighbours
-            .retain(|(candidate, address), _| **candidate != *link || (address.is_ipv4() && !ipv4));
+            .retain(|(candidate, address), _| **candidate != *link || !family(address));
     }
 
     /// `vxlan_fdb_add`.
@@ -357,26 +354,33 @@ impl Namespace {
         if !has.ipv6 && new.source.is_ipv6() {
             return refuse(EAFNOSUPPORT);
         }
-        let key = rule_key(new);
-        let there = self.rules.contains(&key) || kernel_rules().any(|rule| rule_key(&rule) == key);
-        if there && taken == Taken::Refuse {
-            return refuse(EEXIST);
+        let same = |there: &PolicyRule| there.protocol == new.protocol && taken_for(there, new);
+        if self.rules.iter().any(same) {
+            return match taken {
+                Taken::Refuse => refuse(EEXIST),
+                _ => Ok(()),
+            };
         }
-        if !there {
-            self.rules.insert(key);
-        }
+        let place = self
+            .rules
+            .partition_point(|there| there.priority <= new.priority);
+        self.rules.insert(place, new.clone());
         Ok(())
     }
 }
 
-fn rule_key(rule: &PolicyRule) -> RuleKey {
-    let source = IpNetwork::new(rule.source.network(), rule.source.prefix());
-    let source = source.unwrap_or(rule.source);
-    (rule.priority, source, rule.table, rule.protocol)
+/// `rule_exists` and `rule_find`: from everywhere is as much as not to say from where.
+fn taken_for(there: &PolicyRule, asked: &PolicyRule) -> bool {
+    let (source, other) = (asked.source, there.source);
+    let same_source = source.prefix() == other.prefix() && source.network() == other.network();
+    there.priority == asked.priority
+        && there.table == asked.table
+        && source.is_ipv4() == other.is_ipv4()
+        && (source.prefix() == 0 || same_source)
 }
 
 /// Those that a namespace begins with (`fib_default_rules_init`, `fib6_rules_net_init`).
-fn kernel_rules() -> impl Iterator<Item = PolicyRule> {
+pub(super) fn kernel_rules() -> impl Iterator<Item = PolicyRule> {
     const ALL: [(&str, &[(u32, u32)]); 2] = [
         ("0.0.0.0/0", &[(0, 255), (32766, 254), (32767, 253)]),
         ("::/0", &[(0, 255), (32766, 254)]),

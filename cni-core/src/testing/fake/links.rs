@@ -186,7 +186,7 @@ impl State {
             let bridge = device.link.master;
             let namespace = self.namespace(ns)?;
             // `neigh_changeaddr`, whatever the address was.
-            namespace.flush_neighbours(name, true);
+            namespace.flush_neighbours(name, |_| true);
             namespace.recalculate_bridge(bridge);
         }
         if let Some(mtu) = set.mtu {
@@ -253,6 +253,10 @@ impl State {
 
     fn set_mtu(&mut self, ns: NsId, name: &str, mtu: u32) -> Outcome {
         let namespace = self.namespace(ns)?;
+        // `netif_set_mtu_ext`: nothing is done, nor looked at.
+        if namespace.device_mut(name)?.link.mtu == mtu {
+            return Ok(());
+        }
         check_mtu(namespace.device_mut(name)?, mtu)?;
         namespace.vxlan_check_mtu(name, mtu)?;
         let device = namespace.device_mut(name)?;
@@ -407,7 +411,7 @@ impl super::state::Namespace {
         }
         let (name, after) = (device.link.name.clone(), device.link.mtu);
         if another {
-            self.flush_neighbours(&name, true);
+            self.flush_neighbours(&name, |_| true);
         }
         self.mtu_changed(&name, before, after);
     }

@@ -157,8 +157,9 @@ impl Namespace {
             }
             return Ok(link.clone());
         }
-        let direct = |candidate: &Record| candidate.route.scope >= Route::SCOPE_LINK;
-        match self.egress_towards(gateway, route, direct) {
+        match self.ipv4_way_to(gateway, route) {
+            // An own address is known while its link is down, too (`fib_sync_down_dev`).
+            Some(link) if !self.is_up(&link) => refuse(ENETDOWN),
             Some(link) => Ok(link),
             None => refuse_saying(ENETUNREACH, "Nexthop has invalid gateway"),
         }
@@ -185,8 +186,7 @@ impl Namespace {
                 return refuse_saying(EINVAL, "Gateway can not be a local address");
             }
             if !gateway.is_unicast_link_local() && !route.onlink {
-                let direct = |candidate: &Record| self.is_direct(candidate);
-                return match self.egress_towards(IpAddr::V6(gateway), route, direct) {
+                return match self.ipv6_way_to(gateway.into(), route) {
                     Some(link) => Ok(link),
                     None => refuse(EHOSTUNREACH),
                 };
@@ -207,46 +207,45 @@ impl Namespace {
         Ok(link.clone())
     }
 
-    /// `ip6_route_check_nh_onlink`: no better route than the default one leads to the gateway by another link.
+    /// `ip6_route_check_nh_onlink`: the best route to the gateway, unless it is the default one, is by no other link. The best
+    /// ones have the longest prefix and then the lowest metric; among them this link's is preferred.
     fn may_be_onlink(&self, gateway: IpAddr, link: &str) -> bool {
-        let mut specific = self
-            .routes
-            .towards(Route::MAIN, gateway)
+        let specific = self.routes.towards(Route::MAIN, gateway);
+        let mut specific = specific
             .filter(|record| record.route.destination.prefix() > 0)
             .peekable();
-        let longest = specific.peek().map(|record| record.key().1);
-        let mut best = specific.take_while(|record| Some(record.key().1) == longest);
-        longest.is_none()
-            || best.any(|record| record.unreachable || self.link_of(record) == Some(link))
+        let best = specific.peek().map(|record| record.key());
+        let mut best_ones = specific.take_while(|record| Some(record.key()) == best);
+        best.is_none()
+            || best_ones.any(|record| record.unreachable || self.link_of(record) == Some(link))
     }
 
-    /// The link on which a gateway is, by the most specific route that leads there directly.
-    fn egress_towards(
-        &self,
-        gateway: IpAddr,
-        route: &Route,
-        direct: impl Fn(&Record) -> bool,
-    ) -> Option<String> {
-        let wanted = route.link.as_deref();
-        let fits = |link: Option<&str>| wanted.is_none() || link == wanted;
-        let own = self
-            .addresses
-            .iter()
-            .filter(|_| gateway.is_ipv4())
-            .find(|held| {
-                held.address.address.ip() == gateway
-                    && fits(Some(&held.address.link))
-                    && self.is_up(&held.address.link)
-            });
+    /// The link on which a gateway is: its own address, or the most specific route that leads there directly; others are passed
+    /// over, as their scope is too wide (`fib_table_lookup`).
+    fn ipv4_way_to(&self, gateway: IpAddr, route: &Route) -> Option<String> {
+        let own = self.addresses.iter().find(|held| {
+            held.address.address.ip() == gateway && fits(Some(&held.address.link), route)
+        });
         if let Some(held) = own {
             return Some(held.address.link.clone());
         }
-        let own_table = Some(route.table).filter(|table| *table != Route::MAIN);
-        own_table
-            .into_iter()
-            .chain([Route::MAIN])
+        let direct =
+            |record: &Record| !record.unreachable && record.route.scope >= Route::SCOPE_LINK;
+        tables(route)
             .flat_map(|table| self.routes.towards(table, gateway))
-            .find(|record| !record.unreachable && fits(self.link_of(record)) && direct(record))
+            .find(|record| fits(self.link_of(record), route) && direct(record))
+            .and_then(|record| self.link_of(record))
+            .map(str::to_owned)
+    }
+
+    /// The link on which a gateway is: that of the most specific route, which must lead there directly.
+    fn ipv6_way_to(&self, gateway: IpAddr, route: &Route) -> Option<String> {
+        tables(route)
+            .filter_map(|table| {
+                let mut all = self.routes.towards(table, gateway);
+                all.find(|record| fits(self.link_of(record), route))
+            })
+            .find(|record| !record.unreachable && self.is_direct(record))
             .and_then(|record| self.link_of(record))
             .map(str::to_owned)
     }
@@ -356,6 +355,16 @@ impl Namespace {
             .iter()
             .any(|held| held.address.address.ip() == ip)
     }
+}
+
+/// The tables in which a route's gateway is looked up.
+fn tables(route: &Route) -> impl Iterator<Item = u32> {
+    let own = Some(route.table).filter(|table| *table != Route::MAIN);
+    own.into_iter().chain([Route::MAIN])
+}
+
+fn fits(link: Option<&str>, route: &Route) -> bool {
+    route.link.is_none() || link == route.link.as_deref()
 }
 
 /// An IPv4 route takes the first one's place; an IPv6 route (`fib6_add_rt2node`) that of one of its kind or else the first

@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use crate::host::firewall::Table;
-use crate::host::forwarding::LinkName;
+use crate::host::forwarding::{LinkName, PolicyRule};
 use crate::host::netlink::{Address, Link, LinkKind, MacAddr, OperState, PortSettings, Vlan};
 
 use super::firewall::TableRecord;
-use super::forwarding::{HeldNextHop, RuleKey};
+use super::forwarding::{HeldNextHop, kernel_rules};
 use super::monitor::Watcher;
 use super::table::Routes;
 
@@ -60,7 +60,8 @@ pub(super) struct Namespace {
     /// Permanent ones: the fake passes no packets, so nobody learns.
     pub(super) neighbours: BTreeMap<(LinkName, IpAddr), MacAddr>,
     pub(super) fdb: BTreeMap<(LinkName, MacAddr), IpAddr>,
-    pub(super) rules: BTreeSet<RuleKey>,
+    /// By priority, and then in the order in which they were made.
+    pub(super) rules: Vec<PolicyRule>,
     pub(super) tables: BTreeMap<Table, TableRecord>,
     pub(super) sysctls: BTreeMap<String, String>,
     /// The one that the kernel begins with (`init_net`).
@@ -111,6 +112,7 @@ impl State {
         namespace.links.insert(index, Device::new(lo));
         // `ipv6_add_dev`: nobody answers there.
         namespace.set_interface_sysctl("ipv6", "lo", "accept_dad", "-1");
+        namespace.rules = kernel_rules().collect();
         self.namespaces.insert(id, namespace);
         id
     }

@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How much of what the agent says is shown.
 const LINES: usize = 6;
 
-/// Takes away what the agent has made, and measures until packets pass again.
+/// Takes away what the agent has made, and waits until packets pass again.
 pub(super) fn heal(site: &Site, pods: &Pods, agents: &Agents) -> Result<()> {
     let node = site.node(0)?;
     let before = agents.said(0, 0).len();
@@ -40,11 +40,9 @@ pub(super) fn heal(site: &Site, pods: &Pods, agents: &Agents) -> Result<()> {
             format!("ip route flush protocol {PROTOCOL}   ({routes} routes, of both families)")
         }
     };
-    let start = Instant::now();
     println!("{} $ {done}", node.name());
-    let healed = streams.await_passage(start)?;
+    streams.await_passage()?;
     thread::sleep(QUIET);
-    println!("packets pass again after {}", milliseconds(healed));
     for (family, tally) in streams.finish() {
         println!("{}", told(family, &tally));
     }
@@ -94,8 +92,9 @@ impl<'a> Streams<'a> {
         Ok(Self { pods, running })
     }
 
-    /// Waits until packets pass in both families; the time since `start`.
-    fn await_passage(&self, start: Instant) -> Result<Duration> {
+    /// Waits until packets pass in both families.
+    fn await_passage(&self) -> Result<()> {
+        let start = Instant::now();
         let (from, to) = self.pods.far()?;
         for family in 0..self.running.len() {
             let target = to.attached.address(family)?;
@@ -109,10 +108,13 @@ impl<'a> Streams<'a> {
                 thread::sleep(Duration::from_micros(200));
             }
         }
-        Ok(start.elapsed())
+        Ok(())
     }
 
     fn finish(self) -> Vec<(&'static str, Tally)> {
+        for (_, stream) in &self.running {
+            stream.stop();
+        }
         let running = self.running.into_iter();
         running
             .map(|(family, stream)| (family, stream.finish()))

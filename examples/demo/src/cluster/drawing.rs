@@ -28,7 +28,7 @@ pub(super) fn draw(site: &Site, pods: &Pods, reach: &Reach, ways: &[Way]) -> Pag
     let count = site.nodes().len();
     let width = (count * (COLUMN + GAP) + GAP).max(780);
     let bridge_y = bridge_y();
-    let table_y = bridge_y + 84 + site.args.pods * (POD_HEIGHT + GAP) + 48;
+    let table_y = bridge_y + 84 + site.args.pods * (POD_HEIGHT + GAP) + 76;
     let height = table_y + (reach.ways.len() + 1) * 20 + 20;
     let mut page = Page::new(width, height);
     outside(&mut page, site, width / 2);
@@ -36,6 +36,11 @@ pub(super) fn draw(site: &Site, pods: &Pods, reach: &Reach, ways: &[Way]) -> Pag
         column(&mut page, site, pods, position, node, ways);
     }
     packet(&mut page, site, width / 2);
+    if let Ok((from, to)) = pods.far() {
+        let (from, to) = (&from.attached.name, &to.attached.name);
+        let text = format!("In red: the way of a packet from {from} to {to}.");
+        page.label((GAP, table_y - 28), text);
+    }
     for (row, way) in reach.ways.iter().enumerate() {
         let seen = way.seen_as.as_deref().unwrap_or_default();
         let (name, median) = (&way.name, milliseconds(way.median()));
@@ -68,7 +73,9 @@ fn outside(page: &mut Page, site: &Site, middle: usize) {
             continue;
         };
         let (corner, size) = ((start, UNDERLAY_Y), (end - start, BAR));
-        page.boxed(corner, size, "#d5dbdb", segment_name(segment), &lines);
+        let name = segment_name(segment);
+        let (v4, v6) = name.split_once("  ").unwrap_or((name, ""));
+        page.boxed(corner, size, "#d5dbdb", v4, &[v6]);
         let port = port((start, end), middle);
         page.line((middle, UNDERLAY_Y - 16), (port, UNDERLAY_Y - 16));
         page.line((port, UNDERLAY_Y - 16), (port, UNDERLAY_Y));
@@ -84,9 +91,9 @@ fn bar(site: &Site, segment: Segment) -> Option<(usize, usize)> {
     Some((left(first), left(last) + COLUMN))
 }
 
-/// Where the router's cable meets a segment.
+/// Where the router's cable meets a segment: right of its name.
 fn port((start, end): (usize, usize), middle: usize) -> usize {
-    middle.clamp(start + 2 * GAP, end - 2 * GAP)
+    middle.clamp(start + 6 * GAP, end - 2 * GAP)
 }
 
 fn column(page: &mut Page, site: &Site, pods: &Pods, position: usize, node: &Node, ways: &[Way]) {

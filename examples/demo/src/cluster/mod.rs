@@ -47,15 +47,14 @@ pub(crate) fn run(args: &ClusterArgs, binaries: &Path, drawing: Option<File>) ->
 
     heading("Who reaches whom");
     let reach = reach::measure(&site, &pods)?;
-    println!("{reach}");
+    print!("{reach}");
     heading("A packet's way");
     let ways = trace::follow(&site, &pods)?;
-    for way in &ways {
-        println!("{way}");
-    }
+    let texts: Vec<String> = ways.iter().map(ToString::to_string).collect();
+    print!("{}", texts.join("\n"));
 
     heading("What was built");
-    println!("{}", picture::draw(&site, &pods, &ways));
+    print!("{}", picture::draw(&site, &pods, &ways));
     if let Some(file) = drawing {
         file.write(drawing::draw(&site, &pods, &reach, &ways))?;
     }
@@ -68,6 +67,9 @@ pub(crate) fn run(args: &ClusterArgs, binaries: &Path, drawing: Option<File>) ->
     pods.detach(&site)?;
     agents.end(&site)?;
     site.nothing_changed(&before)?;
-    println!("\nNothing is left on any of the {} nodes.", args.nodes);
+    println!(
+        "\nNothing is left on any of the {} nodes, but for empty files that were locks.",
+        args.nodes
+    );
     Ok(())
 }

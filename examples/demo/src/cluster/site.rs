@@ -92,7 +92,8 @@ impl Site {
     pub(super) fn snapshots(&self) -> Vec<Snapshot> {
         let states = self.nodes().iter().map(Node::snapshot);
         // What stays in the address store is its memory of the last address.
-        states.map(|state| state.without("/var/lib/cni")).collect()
+        let states = states.map(|state| state.without("/var/lib/cni"));
+        states.map(without_locks).collect()
     }
 
     /// Every node is as it was.
@@ -133,6 +134,16 @@ impl fmt::Display for Site {
 pub(super) fn join(addresses: &[IpAddr]) -> String {
     let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     texts.join("  ")
+}
+
+/// The locks of an agent and of plugins are empty files that stay: one that is taken away while somebody waits for it could be
+/// held twice. What else is in their directory counts.
+fn without_locks(state: Snapshot) -> Snapshot {
+    const LOCKS: &str = "/run/cni-fabric";
+    let files = ["agent.lock", "update.lock"].map(|file| format!("{LOCKS}/{PROTOCOL}/{file} "));
+    let directories = [format!("{LOCKS} "), format!("{LOCKS}/{PROTOCOL} ")];
+    let all = files.iter().chain(&directories);
+    all.fold(state, |state, path| state.without(path))
 }
 
 /// The network's plugin, as a person writes it.

@@ -55,12 +55,17 @@ impl Stream {
         }
     }
 
+    /// Stops sending: several streams that end together are stopped before the first of them is counted.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
     /// Stops sending, waits a moment for the last answers, and counts.
     ///
     /// # Panics
     /// When the stream's thread has panicked.
     pub fn finish(mut self) -> Tally {
-        self.stop.store(true, Ordering::Relaxed);
+        self.stop();
         let thread = self.thread.take().expect("a stream ends once");
         thread.join().expect("the stream's thread")
     }
@@ -68,7 +73,7 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.stop();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

@@ -84,13 +84,13 @@ pub(super) fn build(host: &Host) {
     wait(host.netlink.apply(&changes)).expect("a beginning");
 }
 
-fn new(name: &str, kind: NewLinkKind) -> NetlinkChange {
+pub(super) fn new(name: &str, kind: NewLinkKind) -> NetlinkChange {
     let mut new = NewLink::new(name, kind);
     new.mac = mac(2);
     NetlinkChange::LinkAdd(new)
 }
 
-fn mac(n: usize) -> Option<MacAddr> {
+pub(super) fn mac(n: usize) -> Option<MacAddr> {
     format!("02:00:00:00:00:{n:02x}").parse().ok()
 }
 
@@ -123,7 +123,7 @@ pub(super) async fn route_step(host: &Host, random: &mut Random) -> Step {
     made(host, change).await
 }
 
-async fn made(host: &Host, change: NetlinkChange) -> Step {
+pub(super) async fn made(host: &Host, change: NetlinkChange) -> Step {
     let outcome = host.netlink.apply_one(change.clone()).await;
     (change.to_string(), outcome)
 }
@@ -176,7 +176,7 @@ fn settings(random: &mut Random) -> NetlinkChange {
     })
 }
 
-fn set(link: &str, change: impl FnOnce(&mut LinkSettings)) -> NetlinkChange {
+pub(super) fn set(link: &str, change: impl FnOnce(&mut LinkSettings)) -> NetlinkChange {
     let mut settings = LinkSettings::default();
     change(&mut settings);
     let link = link.to_owned();
@@ -199,7 +199,7 @@ fn address(random: &mut Random) -> Address {
     address
 }
 
-fn route(random: &mut Random) -> Route {
+pub(super) fn route(random: &mut Random) -> Route {
     let mut route = Route::new(prefix(random.one_of(&DESTINATIONS)), random.one_of(&LINKS));
     let ipv4 = route.destination.is_ipv4();
     if random.chance(2) {
@@ -224,6 +224,6 @@ fn route(random: &mut Random) -> Route {
     route
 }
 
-fn prefix(text: &str) -> IpNetwork {
+pub(super) fn prefix(text: &str) -> IpNetwork {
     text.parse().expect("a prefix")
 }

@@ -188,7 +188,8 @@ impl Store {
         })
     }
 
-    fn each_record(&self, mut visit: impl FnMut(IpAddr) -> Result<()>) -> Result<()> {
+    /// Visits the address of each record, without a lock.
+    pub(super) fn each_record(&self, mut visit: impl FnMut(IpAddr) -> Result<()>) -> Result<()> {
         #[cfg(test)]
         tests::count_walk();
         let entries = match fs::read_dir(&self.dir) {

@@ -108,17 +108,19 @@ pub(super) async fn another_hardware_address_takes_neighbours(host: &Host) {
     clear(host).await;
 }
 
-pub(super) async fn a_last_address_takes_plain_routes(host: &Host) {
+pub(super) async fn a_last_ipv4_address_takes_plain_routes_and_neighbours(host: &Host) {
     make(host.netlink.as_ref(), &node()).await;
     let stays = [
         next_hop(1, hop("a", Some("10.0.0.2"))),
         route("10.1.0.0/24", Via::NextHop(1)),
         route("10.3.0.0/24", inline(tunnel("192.0.2.2"))),
         route("fd02::/64", inline(hop("a", Some("fd00::2")))),
+        neighbour("a", "fd00::2", MAC),
     ];
     let goes = [
         route("10.2.0.0/24", inline(hop("a", Some("10.0.0.2")))),
         route("10.4.0.0/24", inline(hop("a", None))),
+        neighbour("a", "10.0.0.2", MAC),
     ];
     write(host, &stays.clone().map(Change::Add)).await;
     write(host, &goes.map(Change::Add)).await;

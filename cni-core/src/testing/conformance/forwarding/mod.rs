@@ -49,7 +49,7 @@ pub async fn forwarding(host: &Host) {
     events::a_link_that_goes_down_takes_all_but_forwarding_entries(host).await;
     events::a_link_without_carrier_takes_next_hops(host).await;
     events::another_hardware_address_takes_neighbours(host).await;
-    events::a_last_address_takes_plain_routes(host).await;
+    events::a_last_ipv4_address_takes_plain_routes_and_neighbours(host).await;
     events::a_link_that_goes_takes_everything(host).await;
 }
 
