@@ -41,6 +41,7 @@ impl Change {
     }
 
     /// Why no kernel is asked: it would take the change for something else than was meant. errno and a sentence.
+    #[cfg(any(feature = "kernel", feature = "testing", test))]
     pub(crate) fn fault(&self) -> Option<(i32, &'static str)> {
         let made = !matches!(self, Self::Del(_));
         let invalid = |message| Some((errno::EINVAL, message));
