@@ -54,7 +54,7 @@ impl Connector {
             connection: self.connection(failed > 0).await,
             repaired: report.drift,
             unreachable: report.unreachable,
-            clashes: report.clashes,
+            clashes: [report.clashes, report.limits].concat(),
         }
     }
 

@@ -38,7 +38,7 @@ pub struct Outcome {
     pub errors: Vec<String>,
     /// All peers that cannot be reached, by name, and why, in words that name the peer.
     pub unreachable: Vec<(Arc<str>, String)>,
-    /// What others, or two nodes, want at once, in words.
+    /// What others, or two nodes, want at once, and what the kernel has too little room for, in words.
     pub clashes: Vec<String>,
     /// What the node was given, where it is connected at all.
     pub connection: Option<Connection>,

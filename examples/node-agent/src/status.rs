@@ -38,7 +38,7 @@ pub struct Status {
     pub unreachable: BTreeMap<Arc<str>, String>,
     /// What could not be done in the kernel; no more of it than a person reads.
     pub errors: Vec<String>,
-    /// Routes of others that stand in the way of ours.
+    /// Routes of others that stand in the way of ours, and limits of the kernel's that are too low.
     pub clashes: Vec<String>,
     /// Since when the loop has been busy with one step.
     pub busy_since: Option<Instant>,

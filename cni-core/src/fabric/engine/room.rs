@@ -82,13 +82,14 @@ impl Neighbours {
     pub(super) fn short(&self) -> Vec<String> {
         let tables = [(&self.ipv4, false), (&self.ipv6, true)];
         let short = tables.into_iter().filter_map(|(table, ipv6)| {
-            let peers = table.peers;
-            let room = table.room.as_ref().filter(|room| peers > room.has)?;
+            let room = table.room.as_ref();
+            let room = room.filter(|room| table.peers > room.has)?;
+            // Without their number: who tells of it once has to know it again.
             Some(format!(
-                "{peers} peers are reached through {} neighbours, and the kernel has room for {} in all network namespaces \
-                 together: set {} to at least {} ({})",
-                if ipv6 { "IPv6" } else { "IPv4" },
+                "more than {} peers are reached through {} neighbours, and the kernel has room for no more in all network \
+                 namespaces together: set {} to at least {} ({})",
                 room.has,
+                if ipv6 { "IPv6" } else { "IPv4" },
                 key(ipv6, 3),
                 room.wanted,
                 room.why
