@@ -32,9 +32,13 @@ pub(super) struct Writer<'a> {
     waiting: usize,
 }
 
-/// Entries of one portion: half a megabyte.
-const ENTRIES_MAX: usize = 4_096;
-/// How often a transaction that fails is tried in halves, in all: a single element among 8,000 is found with 26.
+/// Entries of one portion: a quarter of a megabyte. Larger ones take no less time.
+const ENTRIES_MAX: usize = 1_024;
+
+/// Elements of one portion, which is one transaction: half a megabyte. [`TRANSACTION_ELEMENTS`] would fit.
+const MEMBERS_MAX: usize = 2_000;
+const _: () = assert!(MEMBERS_MAX <= TRANSACTION_ELEMENTS);
+/// How often a transaction that fails is tried in halves, in all: a single element among 2,000 is found with 22.
 const HALVES_MAX: usize = 64;
 
 impl<'a> Writer<'a> {
@@ -76,7 +80,7 @@ impl<'a> Writer<'a> {
     }
 
     pub(super) async fn flush_if_full(&mut self) {
-        if self.members.len() >= TRANSACTION_ELEMENTS || self.waiting >= ENTRIES_MAX {
+        if self.members.len() >= MEMBERS_MAX || self.waiting >= ENTRIES_MAX {
             self.flush(false).await;
         }
     }
@@ -112,7 +116,7 @@ impl<'a> Writer<'a> {
     /// One transaction, unless it would be too large: the rules come with or after the last elements. One that fails is
     /// tried in halves, so that what cannot be an element keeps no others out.
     async fn members(&mut self, members: &[Step], last: bool) {
-        let mut portions: Vec<&[Step]> = members.chunks(TRANSACTION_ELEMENTS).rev().collect();
+        let mut portions: Vec<&[Step]> = members.chunks(MEMBERS_MAX).rev().collect();
         if last && portions.is_empty() {
             portions.push(&[]);
         }
