@@ -44,7 +44,7 @@ struct Outcome {
 }
 
 /// How long something has to become of an attack.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// When a packet of which nothing has been seen is sent again: a busy machine loses one on its way to the node.
 const AGAIN: Duration = Duration::from_millis(300);
