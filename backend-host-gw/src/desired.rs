@@ -2,7 +2,7 @@
 
 use cni_core::Result;
 use cni_core::cluster::Node;
-use cni_core::fabric::tables::{self, Purpose};
+use cni_core::fabric::tables::{self, Purpose, Way};
 use cni_core::fabric::{Base, Census, Fabric, Facts, NextHopIds, Owner, Reach};
 use cni_core::node::desired::{self, Routing, underlay_mtu};
 use cni_core::plan::Desired;
@@ -66,7 +66,9 @@ impl Fabric for HostGwFabric {
         self.purpose().own(me, &mut items);
         Ok(Base {
             desired: parameters,
-            table: self.purpose().spec(&node.network, &me.prefixes, census),
+            table: self
+                .purpose()
+                .spec(&node.network, &me.prefixes, None, census),
             items,
             device: None,
             mtu,
@@ -92,7 +94,11 @@ impl Fabric for HostGwFabric {
             reach.missing.push(hint.to_owned());
         }
         // Also of a peer that is not reached: its pods are not the world outside.
-        self.purpose().peer(peer, &mut reach.items);
+        let way = Way {
+            direct: true,
+            outer: None,
+        };
+        self.purpose().peer(peer, way, &mut reach.items);
         reach
     }
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use cni_core::cluster::{Capability, Node};
-use cni_core::fabric::tables::{self, Inner, Purpose, Tunnel};
+use cni_core::fabric::tables::{self, Inner, Purpose, Tunnel, Way};
 use cni_core::fabric::{self, Base, Census, Fabric, Facts, Item, NextHopIds, Owner, Reach};
 use cni_core::host::forwarding::{Encap, Entry, FdbEntry, Hop, Neighbour};
 use cni_core::host::netlink::{self, Address, MacAddr, NewLinkKind, Vxlan};
@@ -212,6 +212,16 @@ impl VxlanFabric {
             .collect()
     }
 
+    /// Both ends of the tunnel to a peer: underlay addresses of one family, IPv4 if it can be. The peer chooses the same.
+    fn ends(&self, me: &Node, facts: &Facts, peer: &Node) -> Option<(IpAddr, IpAddr)> {
+        [false, true].into_iter().find_map(|ipv6| {
+            let own = me.underlay(ipv6)?;
+            let allowed = self.config.underlay.allows(own) && (facts.ipv6 || !ipv6);
+            let remote = peer.underlay(ipv6).filter(|_| allowed)?;
+            Some((own, remote))
+        })
+    }
+
     /// One encapsulating next hop for all of a peer.
     fn flow(
         &self,
@@ -221,13 +231,7 @@ impl VxlanFabric {
         peer: &Node,
         items: &mut Vec<Item>,
     ) -> Result<(), String> {
-        let common = [false, true].into_iter().find_map(|ipv6| {
-            let own = me.underlay(ipv6)?;
-            let allowed = self.config.underlay.allows(own) && (facts.ipv6 || !ipv6);
-            let remote = peer.underlay(ipv6).filter(|_| allowed)?;
-            Some((own, remote))
-        });
-        let Some((own, remote)) = common else {
+        let Some((own, remote)) = self.ends(me, facts, peer) else {
             return Err(format!(
                 "node {} ({}) and this node ({}) have no underlay addresses of one family that \"underlay\": \"{}\" allows",
                 peer.name,
@@ -341,7 +345,7 @@ impl Fabric for VxlanFabric {
         purpose.own(me, &mut items);
         Ok(Base {
             desired: self.desired(me, facts, vxlan, mtu),
-            table: purpose.spec(network, &me.prefixes, census),
+            table: purpose.spec(network, &me.prefixes, Some(&self.device), census),
             items,
             device: Some(self.device.clone()),
             mtu,
@@ -364,19 +368,28 @@ impl Fabric for VxlanFabric {
             };
         };
         let mut reach = Reach::default();
-        // Also of a peer that is not reached, or not by the tunnel: its pods are not the world outside, and while two nodes disagree
-        // for a moment on whether they are in one segment, one of them tunnels.
-        self.purpose(vxlan).peer(peer, &mut reach.items);
+        // Of every peer: while two nodes disagree for a moment on whether they are in one segment, one of them tunnels.
+        let outer = match vxlan.external {
+            true => self.ends(me, facts, peer).map(|(_, remote)| remote),
+            false => peer.underlay(vxlan.is_ipv6()),
+        };
+        let purpose = self.purpose(vxlan);
+        let known = |direct, items: &mut Vec<Item>| {
+            purpose.peer(peer, Way { direct, outer }, items);
+        };
         if self.config.direct_routing {
             let routing = self.routing(facts);
             let direct = routing.direct(me, facts, ids, peer);
             let near = |address: &IpAddr| desired::segment(facts, *address).is_some();
             if direct.missing.is_empty() && peer.underlay.iter().any(near) {
                 reach.items.extend(direct.items);
+                known(true, &mut reach.items);
                 return reach;
             }
         }
         let tunnelled = self.tunnelled(me, facts, ids, (peer, vxlan), &mut reach.items);
+        // The pods of one that is not reached are not the world outside.
+        known(tunnelled.is_err(), &mut reach.items);
         reach.missing.extend(tunnelled.err());
         reach
     }

@@ -1,10 +1,10 @@
 //! What has to be done, in the order in which it has to be done.
 
-use std::hash::RandomState;
 use std::sync::Arc;
 
 use crate::host::forwarding::{Change, Entry};
 
+use super::hash::Seed;
 use super::index::{Index, NOBODY, Whose};
 use super::items::Item;
 
@@ -57,12 +57,12 @@ pub(super) struct Steps {
 
 /// What has to be done for `after` to be there where `before` is.
 pub(super) fn delta(
-    hasher: RandomState,
+    seed: Seed,
     protocol: u8,
     before: Vec<(Item, Whose)>,
     after: Vec<(Item, Whose)>,
 ) -> Steps {
-    let mut index = Index::new(hasher, protocol);
+    let mut index = Index::new(seed, protocol);
     for (item, whose) in &after {
         index.want(item, *whose);
     }

@@ -23,6 +23,8 @@ pub struct DropCount {
     pub reason: DropReason,
     /// How many packets it dropped.
     pub packets: u64,
+    /// How many bytes these had, from the outer IP header on.
+    pub bytes: u64,
 }
 
 impl DropReason {
@@ -52,10 +54,12 @@ impl DropCount {
         let rules = table.chains.iter().flat_map(|chain| &chain.rules);
         rules
             .filter_map(|rule| {
+                let counter = rule.counter?;
                 Some(Self {
                     handle: rule.handle,
                     reason: DropReason::of_rule(rule.comment.as_deref()?)?,
-                    packets: rule.counter?.packets,
+                    packets: counter.packets,
+                    bytes: counter.bytes,
                 })
             })
             .collect()
@@ -84,7 +88,9 @@ mod tests {
         let mut census = Census::default();
         census.lengths4.insert(24);
         let network = "net".parse().unwrap();
-        let spec = purpose.spec(&network, &own, &census).unwrap();
+        let spec = purpose
+            .spec(&network, &own, Some("vxlan.7"), &census)
+            .unwrap();
         let mut reasons = Vec::new();
         for rule in spec.chains.iter().flat_map(|chain| &chain.rules) {
             let reason = DropReason::of_rule(&rule.comment());

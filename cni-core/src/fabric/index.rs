@@ -5,13 +5,14 @@
 //! rather than 12, and the kernel's state is never held at all.
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::hash::{Hash, Hasher};
 
 use ipnetwork::IpNetwork;
 
 use crate::host::forwarding::{Entry, Route, Via};
 
 use super::diff::{Act, Step, Told, Why};
+use super::hash::Seed;
 use super::items::Item;
 
 /// Whose an item is: [`NOBODY`], or the place of a peer in a list.
@@ -23,11 +24,13 @@ pub(super) const NOBODY: Whose = 0;
 /// What is wanted.
 #[derive(Debug)]
 pub(super) struct Index {
-    hasher: RandomState,
+    seed: Seed,
     /// Our protocol.
     protocol: u8,
     /// Sorted once [`Index::seal`] has been called.
     records: Vec<Record>,
+    /// Where the records begin whose keys have these highest bits: the place of a key without a search through cold memory.
+    starts: Vec<u32>,
     /// What we have in the place of something that is wanted, by the record's place.
     wrong: BTreeMap<usize, Entry>,
     surplus: Vec<(Item, Option<Whose>)>,
@@ -81,12 +84,13 @@ pub(super) struct Contested {
 }
 
 impl Index {
-    /// Nothing is wanted. Hashes of one `hasher` can be compared ([`Index::key_of`]).
-    pub(super) fn new(hasher: RandomState, protocol: u8) -> Self {
+    /// Nothing is wanted. Hashes of one seed can be compared ([`Index::key_of`]).
+    pub(super) fn new(seed: Seed, protocol: u8) -> Self {
         Self {
-            hasher,
+            seed,
             protocol,
             records: Vec::new(),
+            starts: Vec::new(),
             wrong: BTreeMap::new(),
             surplus: Vec::new(),
             clashes: Vec::new(),
@@ -105,10 +109,10 @@ impl Index {
             Item::Entry(_) => 0,
         };
         self.records.push(Record {
-            key: key_of(&self.hasher, item),
+            key: key_of(self.seed, item),
             metric: metric(item),
             tag: whose << FLAG_BITS | flags,
-            value: value_of(&self.hasher, item),
+            value: value_of(self.seed, item),
         });
     }
 
@@ -128,6 +132,7 @@ impl Index {
             }
             same
         });
+        self.index_starts();
     }
 
     /// The kernel has this. The same may be said again: a read that others' changes disturb begins anew.
@@ -138,7 +143,7 @@ impl Index {
             self.see_foreign(entry);
             return;
         }
-        let (key, value) = (key_of(&self.hasher, &item), value_of(&self.hasher, &item));
+        let (key, value) = (key_of(self.seed, &item), value_of(self.seed, &item));
         let Some(place) = self.place(key, metric(&item)) else {
             self.surplus.push((item, whose));
             return;
@@ -174,7 +179,7 @@ impl Index {
 
     /// What has to be done to have this item, which was declared before; the second time, nothing.
     pub(super) fn steps(&mut self, item: Item, whose: Whose, steps: &mut Vec<Step>) {
-        let (key, value) = (key_of(&self.hasher, &item), value_of(&self.hasher, &item));
+        let (key, value) = (key_of(self.seed, &item), value_of(self.seed, &item));
         let Some(place) = self.place(key, metric(&item)) else {
             return;
         };
@@ -252,14 +257,39 @@ impl Index {
 
     /// The hash by which this index knows the key of an item.
     pub(super) fn key_of(&self, item: &Item) -> u64 {
-        key_of(&self.hasher, item)
+        key_of(self.seed, item)
+    }
+
+    fn index_starts(&mut self) {
+        let buckets = self.records.len().next_power_of_two();
+        let mut starts = Vec::with_capacity(buckets + 1);
+        let mut place = 0;
+        for bucket in 0..buckets {
+            let before = |record: &Record| bucket_of(record.key, buckets) < bucket;
+            while self.records.get(place).is_some_and(before) {
+                place += 1;
+            }
+            starts.push(place as u32);
+        }
+        starts.push(self.records.len() as u32);
+        self.starts = starts;
+    }
+
+    /// The place of the first record of this key, if there is one.
+    fn first(&self, key: u64) -> Option<usize> {
+        let bucket = bucket_of(key, self.starts.len().checked_sub(1)?);
+        let begin = *self.starts.get(bucket)? as usize;
+        let end = *self.starts.get(bucket + 1)? as usize;
+        let records = self.records.get(begin..end)?;
+        let place = records.iter().position(|record| record.key == key)?;
+        Some(begin + place)
     }
 
     fn place(&self, key: u64, metric: u32) -> Option<usize> {
-        let wanted = (key, metric);
-        self.records
-            .binary_search_by_key(&wanted, |record| (record.key, record.metric))
-            .ok()
+        let first = self.first(key)?;
+        let of_key = self.records.iter().skip(first);
+        let mut of_key = of_key.take_while(|record| record.key == key);
+        Some(first + of_key.position(|record| record.metric == metric)?)
     }
 
     /// Entries of our device are all ours; of others, those that bear our protocol.
@@ -274,9 +304,11 @@ impl Index {
 
     fn see_foreign(&mut self, entry: &Entry) {
         let item = Item::Entry(entry.clone());
-        let key = key_of(&self.hasher, &item);
+        let key = key_of(self.seed, &item);
         let metric = metric(&item);
-        let first = self.records.partition_point(|record| record.key < key);
+        let Some(first) = self.first(key) else {
+            return;
+        };
         let same = self.records.iter_mut().skip(first);
         for record in same.take_while(|record| record.key == key) {
             if record.is(YIELDS) || metric > record.metric {
@@ -358,6 +390,11 @@ impl Lacking {
     }
 }
 
+/// Hashes spread evenly: their highest bits say where among the sorted ones they are. The number of buckets is a power of two.
+fn bucket_of(key: u64, buckets: usize) -> usize {
+    ((u128::from(key) * buckets as u128) >> 64) as usize
+}
+
 fn metric(item: &Item) -> u32 {
     match item {
         Item::Entry(Entry::Route(route)) => route.metric,
@@ -365,8 +402,8 @@ fn metric(item: &Item) -> u32 {
     }
 }
 
-fn key_of(hasher: &RandomState, item: &Item) -> u64 {
-    let mut state = hasher.build_hasher();
+fn key_of(seed: Seed, item: &Item) -> u64 {
+    let mut state = seed.hasher();
     (item.stage() as u8).hash(&mut state);
     match item {
         Item::Member(member) => member.hash(&mut state),
@@ -388,8 +425,8 @@ fn key_of(hasher: &RandomState, item: &Item) -> u64 {
 }
 
 /// What is told of it beside its key and its owner.
-fn value_of(hasher: &RandomState, item: &Item) -> u64 {
-    let mut state = hasher.build_hasher();
+fn value_of(seed: Seed, item: &Item) -> u64 {
+    let mut state = seed.hasher();
     match item {
         Item::Member(_) | Item::Entry(Entry::Rule(_)) => {}
         Item::Entry(Entry::NextHop(hop)) => hop.hop.hash(&mut state),

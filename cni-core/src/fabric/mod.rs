@@ -9,6 +9,7 @@ mod diff;
 mod drops;
 mod engine;
 mod facts;
+mod hash;
 mod ids;
 mod index;
 mod items;

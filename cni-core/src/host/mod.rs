@@ -61,12 +61,13 @@ pub(crate) const OWN_NETNS: &str = "/proc/thread-self/ns/net";
 
 #[cfg(feature = "kernel")]
 impl Host {
-    /// The kernel of the calling thread's network namespace.
+    /// The kernel of the calling thread's network namespace, for a process that lasts
+    /// ([`KernelFirewall::lasting`](firewall::KernelFirewall::lasting)).
     ///
     /// # Errors
     /// [`ErrorKind::Io`](crate::ErrorKind::Io) when a netlink socket cannot be opened.
     pub fn open() -> crate::error::Result<Self> {
-        Self::open_with_firewall(Arc::new(firewall::KernelFirewall::new()))
+        Self::open_with_firewall(Arc::new(firewall::KernelFirewall::lasting()))
     }
 
     /// The kernel of the calling thread's network namespace, with this implementation of nftables.

@@ -5,6 +5,7 @@
 //! | [`packet`] | newcomers: a packet's way from pod to pod, hop by hop |
 //! | [`plugin`] | writing a plugin: what the process does, and what is yours |
 //! | [`backend`] | writing a backend: declare what must exist |
+//! | [`fabric`] | connecting nodes: declare what a peer needs |
 //! | [`testing`] | testing it: the fake kernel, faults, the contract |
 //! | [`cluster`] | operators: the nodes of a cluster, the file that names them, how it is followed |
 //! | [`configuration`] | operators: keys, variables, exit status, codes, files |
@@ -15,6 +16,7 @@
 pub mod backend;
 pub mod cluster;
 pub mod configuration;
+pub mod fabric;
 pub mod packet;
 pub mod pitfalls;
 pub mod plugin;

@@ -47,10 +47,13 @@ pub(super) fn link(spec: &LinkSpec, observed: &Observed, out: &mut Output<'_>) -
 }
 
 pub(super) fn create(spec: &LinkSpec, kind: &NewLinkKind, reason: &str, out: &mut Output<'_>) {
+    // The MTU that a bridge is created with follows its ports. Only one that is set stays (BROPT_MTU_SET_BY_USER), and to set
+    // the one that it has does nothing.
+    let is_bridge = matches!(kind, NewLinkKind::Bridge { .. });
     let new = NewLink {
         name: spec.name.clone(),
         kind: kind.clone(),
-        mtu: spec.mtu,
+        mtu: spec.mtu.filter(|_| !is_bridge),
         mac: spec.mac.or(spec.initial_mac),
         master: spec.master.clone(),
         up: spec.up,
@@ -65,10 +68,7 @@ pub(super) fn create(spec: &LinkSpec, kind: &NewLinkKind, reason: &str, out: &mu
     let rest = LinkSettings {
         promiscuous: spec.promiscuous.filter(|promiscuous| *promiscuous),
         arp_notify: spec.arp_notify.then_some(true),
-        // The MTU that a bridge is created with follows its ports; only one that is set stays (BROPT_MTU_SET_BY_USER).
-        mtu: spec
-            .mtu
-            .filter(|_| matches!(kind, NewLinkKind::Bridge { .. })),
+        mtu: spec.mtu.filter(|_| is_bridge),
         alias: spec.alias.clone().filter(|_| shared),
         ..LinkSettings::default()
     };
@@ -151,6 +151,8 @@ fn mend(
     }
     if spec.up && !found.up {
         (now.up, before.up) = (Some(true), Some(false));
+        // Whoever made it may have been killed before it said so: once it is up, it has the address.
+        now.ipv6_link_local = (!spec.ipv6_link_local).then_some(false);
         words.push("is down".to_owned());
     }
     if words.is_empty() {

@@ -9,6 +9,7 @@
 )]
 
 mod damage;
+mod drops;
 mod faults;
 mod foreign;
 mod moves;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         damage::every_entry_that_is_removed_or_altered_comes_back,
         damage::every_element_that_is_removed_or_added_is_put_right,
         damage::the_device_the_table_and_parameters_are_mended,
+        drops::what_the_filter_drops_is_counted_by_its_reason,
         foreign::a_foreign_route_stays_behind_ours_and_is_told_of,
         foreign::a_gateway_inside_a_foreign_prefix_is_no_obstacle,
         faults::a_write_that_fails_once_is_made_good,

@@ -169,7 +169,10 @@ pub(crate) fn what_others_do_to_nftables_is_no_concern() {
     full(&mut engine, &peers(3));
     for damage in [
         format!("nft flush chain {} input", table()),
-        format!("nft delete element {} peers4 '{{ 192.0.2.2 }}'", table()),
+        format!(
+            "nft delete element {} from44_32 '{{ 192.0.2.2 . 192.0.2.2 }}'",
+            table()
+        ),
         "nft flush ruleset".to_owned(),
     ] {
         shell(&damage);

@@ -25,7 +25,8 @@ pub(crate) struct World {
     pub(crate) host: Host,
     /// Of the writes of engines that this world makes.
     pub(crate) faults: Faults,
-    _far: Pod,
+    /// Where the other end is.
+    pub(crate) far: Pod,
 }
 
 impl World {
@@ -53,7 +54,7 @@ impl World {
         Self {
             host: Host::open().unwrap(),
             faults: Faults::new(),
-            _far: far,
+            far,
         }
     }
 

@@ -142,7 +142,7 @@ impl Fabric for Tiny {
         let mut base = Base {
             table: self
                 .purpose()
-                .spec(&self.owner().network, &me.prefixes, census),
+                .spec(&self.owner().network, &me.prefixes, None, census),
             mtu: 1400,
             ..Base::default()
         };
@@ -179,7 +179,11 @@ impl Fabric for Tiny {
         peer: &Node,
     ) -> Reach {
         let mut items = Vec::new();
-        self.purpose().peer(peer, &mut items);
+        let both = tables::Way {
+            direct: true,
+            outer: peer.underlay(false),
+        };
+        self.purpose().peer(peer, both, &mut items);
         let mut known = Vec::new();
         for ipv6 in [false, true] {
             let pods = peer

@@ -1,5 +1,7 @@
 //! Transactions: all or nothing, exclusive, with errors that name the culprit.
 
+use std::task::{Context, Poll, Waker};
+
 use cni_core::host::Firewall;
 use cni_core::host::firewall::*;
 use cni_core::host::netlink::errno;
@@ -15,6 +17,7 @@ tests!(
     twenty_thousand_elements_are_one_transaction_of_root,
     as_many_elements_as_are_promised_are_one_transaction_of_any_user,
     a_commit_that_deletes_can_be_awaited_beside_others,
+    a_process_that_lasts_deletes_without_leaving_the_callers_thread,
     an_impossible_rule_is_refused_before_the_kernel_is_asked,
     a_process_without_the_capability_gets_a_plain_answer,
 );
@@ -204,6 +207,23 @@ fn a_commit_that_deletes_can_be_awaited_beside_others() -> Result<(), String> {
         two.unwrap();
     });
     assert_eq!(elements(t, "pods4"), []);
+    Ok(())
+}
+
+fn a_process_that_lasts_deletes_without_leaving_the_callers_thread() -> Result<(), String> {
+    let firewall = KernelFirewall::lasting();
+    let t = table(Family::Inet);
+    let mut context = Context::from_waker(Waker::noop());
+    for changes in [
+        masquerade().converge(),
+        vec![add(&t, "pods4", vec![Element::new(vec![v4(1)])])],
+        vec![del(&t, "pods4", vec![Element::new(vec![v4(1)])])],
+        vec![FirewallChange::TableDel(t.clone())],
+    ] {
+        let mut commit = firewall.commit(&changes);
+        assert_eq!(commit.as_mut().poll(&mut context), Poll::Ready(Ok(())));
+    }
+    assert_eq!(state(&t), None);
     Ok(())
 }
 

@@ -95,6 +95,7 @@ mod tests {
             handle,
             reason: DropReason::Stranger,
             packets,
+            bytes: 100 * packets,
         }
     }
 

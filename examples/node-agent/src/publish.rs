@@ -27,14 +27,15 @@ pub struct Publisher {
 impl Publisher {
     /// Writes what has changed. `cluster` are the prefixes that hold all pods, where the source tells.
     ///
-    /// Until the source has told of all nodes, what an earlier run wrote stays: the node is connected as it was.
+    /// Until the source has told of all nodes, what an earlier run wrote of a connected node stays: it is connected as it was.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] when a file cannot be written, [`ErrorKind::InvalidConfig`] when the directory of state is another
     /// network's.
     pub fn publish(&self, view: &View, cluster: &[IpNetwork], status: &Status) -> Result<()> {
         let known = status.in_sync || status.compared;
-        if !known && self.state.read()?.is_some() {
+        let connected = |state: State| state.mtu.is_some();
+        if !known && self.state.read()?.is_some_and(connected) {
             return Ok(());
         }
         self.state.write(&self.told(status))?;

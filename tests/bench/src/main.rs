@@ -12,6 +12,7 @@
 
 use std::process::ExitCode;
 
+mod cluster;
 mod contestants;
 mod floor;
 mod gc;
@@ -35,6 +36,7 @@ Sections (default: all):
   parallel  32 ADDs at once, then 32 DELs
   store     host-local with 0 and with 65,000 reservations
   gc        GC of 2,000 stale among 4,000 attachments
+  cluster   a node with 1,000, 10,000 and 40,000 peers: beside ip and bridge, and beside messages encoded before
   node      ADD on a node of a cluster of 10 and of 10,000 nodes, beside the bridge's
 ";
 
@@ -59,9 +61,8 @@ impl Options {
                     options.runs = number.filter(|number| *number > 0).ok_or(HELP)?;
                 }
                 "--dynamic" => options.dynamic = true,
-                "size" | "requests" | "verbs" | "parallel" | "store" | "gc" | "node" => {
-                    options.sections.push(word)
-                }
+                "size" | "requests" | "verbs" | "parallel" | "store" | "gc" | "node"
+                | "cluster" => options.sections.push(word),
                 _ => return Err(HELP.to_owned()),
             }
         }
@@ -78,6 +79,9 @@ fn main() -> ExitCode {
     if words.peek().is_some_and(|word| word == measure::PEAK) {
         return measure::peak_of_one_run(words.skip(1));
     }
+    if words.peek().is_some_and(|word| word == cluster::HOLD) {
+        return cluster::hold(words.skip(1));
+    }
     match run(words) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -89,6 +93,12 @@ fn main() -> ExitCode {
 
 fn run(words: impl Iterator<Item = String>) -> Result<(), String> {
     let options = Options::parse(words)?;
+    // Only what measures the plugins needs them built.
+    if options.sections.iter().all(|section| section == "cluster") && !options.sections.is_empty() {
+        cni_testkit::enter(&[]).map_err(|error| error.to_string())?;
+        cluster::run(options.runs);
+        return Ok(());
+    }
     let contestants = Contestants::find(options.dynamic)?;
     let keep: Vec<_> = contestants
         .all
@@ -114,6 +124,9 @@ fn run(words: impl Iterator<Item = String>) -> Result<(), String> {
     }
     if options.wants("gc") {
         gc::run(&contestants);
+    }
+    if options.wants("cluster") {
+        cluster::run(options.runs);
     }
     if options.wants("node") {
         node::run(&contestants, options.runs);

@@ -158,7 +158,7 @@ fn damages(path: DataPath) -> Vec<String> {
     );
     all.extend([
         table("flush chain inet $table input"),
-        table("flush set inet $table peers4"),
+        table("flush set inet $table from44_32"),
         table("flush set inet $table from44_24"),
     ]);
     if path == DataPath::Classic {

@@ -1,6 +1,7 @@
 //! Agents that start, stop and die: nobody notices, and what is left is right in the end.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,8 @@ pub(crate) const TESTS: &[Test] = &tests![
     an_agent_killed_anywhere_leaves_what_the_next_one_completes::<Flow>,
     an_agent_killed_anywhere_leaves_what_the_next_one_completes::<Classic>,
     an_agent_killed_anywhere_leaves_what_the_next_one_completes::<HostGw>,
+    a_device_that_was_created_and_no_more_is_completed::<Flow>,
+    a_device_that_was_created_and_no_more_is_completed::<Classic>,
     peers_that_left_meanwhile_go_when_the_file_can_be_read::<Flow>,
     peers_that_left_meanwhile_go_when_the_file_can_be_read::<Classic>,
     peers_that_left_meanwhile_go_when_the_file_can_be_read::<HostGw>,
@@ -179,13 +182,18 @@ fn an_agent_killed_anywhere_leaves_what_the_next_one_completes<P: Over>() {
     await_ready(node, &agent);
     let whole = begin.elapsed();
     let complete = state(node);
+    let routes = node.run(routes_of_the_main_table);
     agent.kill();
     let mut seen = BTreeSet::new();
     let tries = 20;
     for number in 0..tries {
         said(&task(&net, 0, &["--cleanup"]));
         let agent = net.start_agent(node);
-        std::thread::sleep(whole * number / tries);
+        // By time, which ends anywhere, and by the routes that are there, which is in the middle of it.
+        match number % 2 {
+            0 => std::thread::sleep(whole * number / tries),
+            _ => await_routes(node, routes * number as usize / tries as usize),
+        }
         agent.kill();
         let left = state(node);
         seen.insert(complete.since(&left).lines().count());
@@ -203,6 +211,33 @@ fn an_agent_killed_anywhere_leaves_what_the_next_one_completes<P: Over>() {
         partly.count() > 1,
         "it was killed while it was at work: {seen:?} of {all}"
     );
+}
+
+/// IPv4 routes, without a dump over netlink: quick enough to see them come.
+fn routes_of_the_main_table() -> usize {
+    let table = fs::read_to_string("/proc/thread-self/net/route").expect("routes");
+    table.lines().count()
+}
+
+fn await_routes(node: &Node, count: usize) {
+    node.run(|| {
+        let end = Instant::now() + Duration::from_secs(5);
+        while routes_of_the_main_table() < count && Instant::now() < end {}
+    });
+}
+
+fn a_device_that_was_created_and_no_more_is_completed<P: Over>() {
+    let net = Net::build(&Layout::new(2), P::PATH.plugin(&json!({})));
+    let node = net.cluster.node(0);
+    let plan = said(&task(&net, 0, &["--dry-run"]));
+    let create = plan.lines().find(|line| line.starts_with("ip link add"));
+    let create = create.expect("the device is made");
+    said(&task(&net, 0, &["--once"]));
+    let complete = state(node);
+    said(&task(&net, 0, &["--cleanup"]));
+    node.sh(create);
+    said(&task(&net, 0, &["--once"]));
+    state(node).assert_unchanged_since(&complete);
 }
 
 fn peers_that_left_meanwhile_go_when_the_file_can_be_read<P: Over>() {

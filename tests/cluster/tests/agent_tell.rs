@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cni_testkit::cluster::{Forged, Layout, Node, Segment, await_condition};
 use cni_testkit::{Process, Test, tests, workspace_plugin};
@@ -104,7 +104,9 @@ fn systemd_is_told_when_the_node_is_connected_and_that_the_agent_lives() {
     manager.set_read_timeout(limit).expect("a timeout");
     let heard = |wanted: &str| {
         let mut all = Vec::new();
+        let end = Instant::now() + Duration::from_secs(5);
         loop {
+            assert!(Instant::now() < end, "{wanted}: {all:?}");
             let mut buffer = [0; 1024];
             let length = manager
                 .recv(&mut buffer)
@@ -122,12 +124,12 @@ fn systemd_is_told_when_the_node_is_connected_and_that_the_agent_lives() {
     command.env("NOTIFY_SOCKET", "/run/notify");
     command.env("WATCHDOG_USEC", "400000");
     let agent = node.start(&mut command);
-    let before = heard("WATCHDOG=1");
+    let mut before = heard("STATUS=not connected, 0 of 0 peers reachable; the source has not told");
+    before.extend(heard("WATCHDOG=1"));
     assert!(
         !before.iter().any(|text| text.contains("READY")),
         "{before:?}"
     );
-    heard("STATUS=not connected, 0 of 0 peers reachable; the source has not told of all nodes yet");
     net.tell(&net.cluster.describe([0, 1]));
     heard("READY=1");
     heard("STATUS=connected, 1 of 1 peers reachable");
@@ -167,16 +169,16 @@ fn an_idle_agent_uses_no_processor_time<P: Over>() {
     // The connection for the page ends, and the log says what it has left out.
     std::thread::sleep(Duration::from_millis(1500));
     // The kernel may have an event of its own in one of them: a neighbour of the uplink that has not been heard of for a while.
-    let windows = (0..4).map(|_| {
+    let mut windows = Vec::new();
+    let quiet = (0..4).any(|_| {
         let before = (ticks(&agent), switches(&agent));
         std::thread::sleep(Duration::from_secs(3));
-        (before, (ticks(&agent), switches(&agent)))
+        let after = (ticks(&agent), switches(&agent));
+        let quiet = before == after;
+        windows.push((before, after));
+        quiet
     });
-    let windows: Vec<_> = windows.collect();
-    assert!(
-        windows.iter().any(|(before, after)| before == after),
-        "{windows:#?}"
-    );
+    assert!(quiet, "{windows:#?}");
 }
 
 fn configure(node: &Node, plugin: &Value, name: &str) {
@@ -309,26 +311,30 @@ fn ten_thousand_peers_take_little_memory<P: Over>() {
         };
         (field("VmRSS:").unwrap(), field("VmHWM:").unwrap())
     };
-    let programmed = |agent: &Process| {
-        let end = std::time::Instant::now() + Duration::from_secs(60);
-        while metric(node, "cni_agent_ready") == 0.0 {
-            assert!(std::time::Instant::now() < end, "{}", agent.log());
+    let passes = || metric(node, "cni_agent_full_passes_total");
+    let await_passes = |agent: &Process, more_than: f64| {
+        let end = Instant::now() + Duration::from_secs(40);
+        while passes() <= more_than {
+            assert!(Instant::now() < end, "{}", agent.log());
             std::thread::sleep(Duration::from_millis(20));
         }
-        assert_eq!(metric(node, "cni_agent_peers"), 10_001.0);
     };
     for start in ["cold", "warm"] {
         let agent = net.start_agent(node);
-        programmed(&agent);
+        await_passes(&agent, 0.0);
+        await_ready(node, &agent);
+        assert_eq!(metric(node, "cni_agent_peers"), 10_001.0);
         let (after, most) = used(&agent);
         let took = metric(node, "cni_agent_last_full_pass_seconds");
         println!("{start}: {took:.3} s; {after} KiB resident, {most} KiB at most");
+        let before = passes();
         node.sh("ip route add 10.244.200.0/24 dev eth0 proto 167");
-        await_condition("another comparison", || {
-            metric(node, "cni_agent_full_passes_total") > 1.0
-        });
+        await_passes(&agent, before);
         let (after, most) = used(&agent);
         let took = metric(node, "cni_agent_last_full_pass_seconds");
         println!("{start}, compared again: {took:.3} s; {after} KiB resident, {most} KiB at most");
+        // The program alone takes more in a build for debugging.
+        let limit = if cfg!(debug_assertions) { 18 } else { 15 };
+        assert!(after < limit * 1024, "{after} KiB");
     }
 }

@@ -181,12 +181,15 @@ fn a_forged_packet_comes_out_of_a_tunnel_that_lets_everybody_in() {
         let tunnel = (node.address_like(target), 8472).into();
         let capture = Capture::start(&pods[0].pod, "eth0");
         let wrong = Forged::classic(2, device, source, target).text("of another network");
-        wrong.send(&stranger.pod, None, tunnel);
         let forged = Forged::classic(1, device, source, target);
-        forged.send(&stranger.pod, None, tunnel);
-        let seen = capture.find(Duration::from_secs(1), |frame| {
-            assert!(!wrong.is_in(&frame.bytes), "a wrong VNI came in");
-            forged.is_in(&frame.bytes)
+        // A busy machine may lose one.
+        let seen = (0..10).find_map(|_| {
+            wrong.send(&stranger.pod, None, tunnel);
+            forged.send(&stranger.pod, None, tunnel);
+            capture.find(Duration::from_millis(500), |frame| {
+                assert!(!wrong.is_in(&frame.bytes), "a wrong VNI came in");
+                forged.is_in(&frame.bytes)
+            })
         });
         let seen = seen.expect("the forged packet");
         assert_eq!(seen.source(), Some(source));

@@ -1,8 +1,11 @@
 //! The Kubernetes network model, line by line, on three nodes: by plugin and cluster file alone.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
-use cni_testkit::cluster::{Attached, Cluster, Families, Layout, Matrix, Node, Segment};
+use cni_testkit::cluster::{
+    Attached, Cluster, Families, Layout, Matrix, Node, Segment, await_condition,
+};
 use cni_testkit::{Ping, TcpEcho, Test, UdpEcho, tests};
 use serde_json::{Value, json};
 
@@ -112,6 +115,7 @@ fn nodes_reach_all_pods_whatever_address_they_send_from<P: Over>() {
 
 /// From each of a node's addresses, over UDP and TCP, and from the one that the kernel chooses; the pod sees that address.
 fn nodes_reach(net: &Net, pods: &[Attached], nodes: &[usize]) {
+    introduce(net, pods);
     let _servers: Vec<_> = pods.iter().map(|pod| (pod.serve(), tcp(pod))).collect();
     for node in nodes {
         let node = net.cluster.node(*node);
@@ -145,6 +149,7 @@ fn nodes_reach(net: &Net, pods: &[Attached], nodes: &[usize]) {
 fn pods_reach_the_addresses_of_all_nodes_under_their_own<P: Over>() {
     for underlay in P::PATH.underlays(Families::Dual) {
         let (net, pods) = spread::<P>(&Layout::new(3).underlay(underlay));
+        introduce(&net, &pods);
         for node in net.cluster.nodes() {
             let addresses = own_addresses(node);
             let servers = addresses.iter().map(|address| {
@@ -199,12 +204,12 @@ fn without_masquerade_the_outside_sees_the_pod<P: Over>() {
     for target in &outside.addresses {
         let capture = cni_testkit::Capture::start(&outside.pod, "eth0");
         let pod = &pods[0];
-        let ping = Ping::to(&target.to_string()).timeout(std::time::Duration::from_millis(1));
+        let ping = Ping::to(&target.to_string()).timeout(Duration::from_millis(1));
         // No answer: nobody outside knows a way to a pod.
         let answer = pod.pod.run(|| ping.send());
         assert!(answer.is_err(), "{target} knows a way to a pod");
         let source = pod.address_like(*target).expect("an address");
-        let seen = capture.find(std::time::Duration::from_secs(1), |frame| {
+        let seen = capture.find(Duration::from_secs(1), |frame| {
             frame.source() == Some(source)
         });
         assert!(seen.is_some(), "{source} is not seen by {target}");
@@ -238,6 +243,32 @@ fn add_to_loopback(addresses: &[String]) {
         let address = address.parse().expect("an address");
         cni_testkit::cluster::add_address("lo", address, length).expect("a free address");
     }
+}
+
+/// Has every pod ask for the address of its node's tunnel. Over IPv6 that is the anycast address of the routers on the pods'
+/// link (RFC 4291, section 2.6.1), and for such a one the kernel answers neighbours after a random time of up to 0.8 s.
+fn introduce(net: &Net, pods: &[Attached]) {
+    let mut servers = Vec::new();
+    std::thread::scope(|scope| {
+        for node in net.cluster.nodes() {
+            let own = own_addresses(node);
+            let anycast = own.into_iter().find(|address| {
+                let prefix = format!("{address}/64");
+                address.is_ipv6() && node.pod_prefixes().contains(&prefix)
+            });
+            let Some(server) = anycast.map(|address| SocketAddr::new(address, UDP)) else {
+                continue;
+            };
+            servers.push(UdpEcho::start(node.network(), &server.to_string()));
+            for pod in pods.iter().filter(|pod| pod.node == node.name()) {
+                scope.spawn(move || {
+                    await_condition(&format!("{} reaches {server}", pod.node), || {
+                        pod.pod.run(|| UdpEcho::ask_from(None, server)).is_ok()
+                    });
+                });
+            }
+        }
+    });
 }
 
 /// All addresses of a node but those that are its own business: `lo`'s first ones and link-local ones.

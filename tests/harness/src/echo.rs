@@ -1,7 +1,9 @@
 //! Servers in one namespace, clients in another: what a client's address looks like from the other side.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{
+    IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -12,7 +14,6 @@ use socket2::{Domain, Socket, Type};
 use crate::Pod;
 
 const PATIENCE: Duration = Duration::from_millis(900);
-const TICK: Duration = Duration::from_millis(20);
 
 /// A UDP server in a namespace that answers each datagram with the sender's address as it saw it. Ends when dropped.
 #[derive(Debug)]
@@ -29,6 +30,7 @@ pub struct TcpEcho {
 #[derive(Debug)]
 struct Server {
     stop: Arc<AtomicBool>,
+    socket: Socket,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -39,9 +41,9 @@ impl UdpEcho {
     /// When the address cannot be bound.
     pub fn here(address: &str) -> Self {
         let socket = UdpSocket::bind(address).expect("a free UDP address");
-        socket.set_read_timeout(Some(TICK)).expect("a timeout");
+        let end = socket.try_clone().expect("another handle");
         Self {
-            _server: Server::start(move || {
+            _server: Server::start(end.into(), move || {
                 let mut buffer = [0; 64];
                 if let Ok((_, from)) = socket.recv_from(&mut buffer) {
                     let _ = socket.send_to(from.to_string().as_bytes(), from);
@@ -88,11 +90,9 @@ impl TcpEcho {
     /// When the address cannot be bound.
     pub fn here(address: &str) -> Self {
         let listener = TcpListener::bind(address).expect("a free TCP address");
-        socket2::SockRef::from(&listener)
-            .set_read_timeout(Some(TICK))
-            .expect("a timeout");
+        let end = listener.try_clone().expect("another handle");
         Self {
-            _server: Server::start(move || {
+            _server: Server::start(end.into(), move || {
                 if let Ok((mut stream, from)) = listener.accept() {
                     let _ = stream.write_all(from.to_string().as_bytes());
                 }
@@ -133,7 +133,8 @@ impl TcpEcho {
 }
 
 impl Server {
-    fn start(mut turn: impl FnMut() + Send + 'static) -> Self {
+    /// Turns wait for somebody on the socket.
+    fn start(socket: Socket, mut turn: impl FnMut() + Send + 'static) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&stop);
         let thread = thread::spawn(move || {
@@ -143,6 +144,7 @@ impl Server {
         });
         Self {
             stop,
+            socket,
             thread: Some(thread),
         }
     }
@@ -151,6 +153,8 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
+        // Ends the wait. It is an error on a socket without a connection, and works (`inet_shutdown`).
+        let _ = self.socket.shutdown(Shutdown::Read);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

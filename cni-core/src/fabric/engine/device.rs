@@ -14,7 +14,7 @@ use super::write::is_gone;
 
 impl Engine {
     /// Removes those that the base does not have. All addresses of the device are ours, but for what the kernel gives it.
-    pub(super) async fn remove_addresses(&self, base: &Base, report: &mut Report) {
+    pub(super) async fn remove_addresses(&self, base: &Base, drift: bool, report: &mut Report) {
         let surplus = match self.surplus_addresses(base).await {
             Ok(surplus) => surplus,
             Err(error) => return report.failed("the device's addresses", error),
@@ -27,7 +27,12 @@ impl Engine {
                 .apply_one(NetlinkChange::AddressDel(address))
                 .await
             {
-                Ok(()) => report.count(Thing::Base, Act::Del),
+                Ok(()) => {
+                    report.count(Thing::Base, Act::Del);
+                    if drift {
+                        report.drift(|| format!("{what} is not wanted any more"));
+                    }
+                }
                 Err(error) if is_gone(&error) => {}
                 Err(error) => report.failed(what, error),
             }

@@ -28,7 +28,7 @@ pub(super) struct Look {
 impl Engine {
     /// Declares everything and reads everything.
     pub(super) async fn look(&self, known: &mut Known, peers: &[&Arc<Node>]) -> Result<Look> {
-        let mut index = Index::new(self.hasher.clone(), self.owner.protocol);
+        let mut index = Index::new(self.seed, self.owner.protocol);
         for item in &known.base.items {
             index.want(item, NOBODY);
         }

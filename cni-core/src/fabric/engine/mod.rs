@@ -11,7 +11,6 @@ mod update;
 mod write;
 
 use std::collections::{BTreeMap, HashSet};
-use std::hash::RandomState;
 use std::sync::Arc;
 
 use crate::cancel::Cancel;
@@ -24,6 +23,7 @@ use crate::plan::{self, Establishing, Handles, Object, Scope, establish};
 
 use super::census::{Lengths, Tally};
 use super::diff::{Act, Step, in_order};
+use super::hash::Seed;
 use super::ids::Ids;
 use super::index::{Index, NOBODY, Part, Whose};
 use super::items::Item;
@@ -44,7 +44,7 @@ pub struct Engine {
     host: Host,
     fabric: Arc<dyn Fabric>,
     owner: Owner,
-    hasher: RandomState,
+    seed: Seed,
     known: Option<Known>,
 }
 
@@ -99,7 +99,7 @@ impl Engine {
             host,
             fabric,
             owner,
-            hasher: RandomState::new(),
+            seed: Seed::random(),
             known: None,
         }
     }
@@ -262,7 +262,7 @@ impl Engine {
             writer.remove_leftovers(look.table).await;
             let devices: Vec<String> = known.stale_devices().cloned().collect();
             self.remove_links(&devices, report).await;
-            self.remove_addresses(&known.base, report).await;
+            self.remove_addresses(&known.base, drift, report).await;
         }
         Ok(())
     }

@@ -76,12 +76,7 @@ impl Engine {
             return None;
         }
         self.known = Some(known);
-        Some(diff::delta(
-            self.hasher.clone(),
-            self.owner.protocol,
-            before,
-            after,
-        ))
+        Some(diff::delta(self.seed, self.owner.protocol, before, after))
     }
 
     pub(super) async fn write_delta(
@@ -111,7 +106,7 @@ impl Engine {
         if known.delicate.is_empty() {
             return false;
         }
-        let index = Index::new(self.hasher.clone(), self.owner.protocol);
+        let index = Index::new(self.seed, self.owner.protocol);
         items.any(|(item, _)| known.delicate.contains(&index.key_of(item)))
     }
 }

@@ -9,7 +9,7 @@ use crate::host::firewall::{
 };
 
 use super::super::Census;
-use super::sets::{FAMILIES, Set, from_sets, lengths};
+use super::sets::{FAMILIES, Set, from_sets, full_length, lengths};
 use super::{Inner, Tunnel};
 
 /// `NF_IP_PRI_NAT_SRC`.
@@ -27,8 +27,12 @@ const VNI: Field = Field::Payload {
     prefix: 24,
 };
 
-pub(super) fn postrouting(own: &[IpNetwork], census: &Census) -> ChainSpec {
-    let mut rules = Vec::new();
+pub(super) fn postrouting(own: &[IpNetwork], device: Option<&str>, census: &Census) -> ChainSpec {
+    let into = |device: &str| {
+        let name = Value::Interface(device.to_owned());
+        rule(is(Field::OutputInterface, name), Action::Return)
+    };
+    let mut rules: Vec<Rule> = device.map(into).into_iter().collect();
     for ipv6 in FAMILIES {
         let own: Vec<IpNetwork> = own
             .iter()
@@ -91,9 +95,15 @@ pub(super) fn input(tunnel: &Tunnel, census: &Census) -> ChainSpec {
         ),
     ];
     for ipv6 in FAMILIES {
+        // A peer speaks for itself: its outer address is there as an inner one, too.
+        let itself = Set::From {
+            outer: ipv6,
+            inner: ipv6,
+            length: full_length(ipv6),
+        };
         let stranger = Match::InSet {
-            fields: vec![source(ipv6)],
-            set: Set::Peers(ipv6).name().to_string(),
+            fields: vec![source(ipv6), source(ipv6)],
+            set: itself.name().to_string(),
             negated: true,
         };
         rules.push(rule(stranger, drop()));

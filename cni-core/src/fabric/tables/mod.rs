@@ -6,13 +6,13 @@
 //!
 //! ```text
 //! table inet cni_fabric_k3x7q2ab {
-//!   set nodes4 { type ipv4_addr }                   # every node's own addresses
-//!   set pods4_24 { type ipv4_addr }                 # every node's pod prefixes of this length
-//!   set peers4 { type ipv4_addr }                   # who may speak to the tunnel
+//!   set nodes4 { type ipv4_addr }                   # own addresses of nodes that are routed to directly
+//!   set pods4_24 { type ipv4_addr }                 # their pod prefixes of this length
 //!   set from44_24 { type ipv4_addr . ipv4_addr }    # peer . pod prefix behind it
 //!   set from44_32 { type ipv4_addr . ipv4_addr }    # peer . address of its own
 //!   chain postrouting {
 //!     type nat hook postrouting priority 100;
+//!     oifname vxlan.1 return                        # into the tunnel
 //!     ip daddr 224.0.0.0/4 return
 //!     ip saddr 10.244.1.0 return                    # the node itself
 //!     ip daddr & 255.255.255.0 @pods4_24 return
@@ -23,7 +23,7 @@
 //!     type filter hook input priority -150;
 //!     meta l4proto != 17 return
 //!     th dport != 8472 return
-//!     ip saddr != @peers4 counter drop              # not a peer
+//!     ip saddr . ip saddr != @from44_32 counter drop  # not a peer
 //!     @th,96,24 != 0x1 counter drop                 # another VNI
 //!     @th,224,16 0x800 ip saddr . @th,336,32 & 255.255.255.0 @from44_24 return
 //!     @th,224,16 0x800 ip saddr . @th,336,32 @from44_32 return
@@ -31,6 +31,9 @@
 //!   }
 //! }
 //! ```
+
+//! Ten thousand elements are most of what a start costs, so a peer makes as few as can be: who speaks for an address of
+//! its own is a peer, what goes into the tunnel is not masqueraded, and only one outer address is admitted.
 
 mod chains;
 mod sets;
@@ -104,12 +107,23 @@ pub fn table(network: &NetworkName) -> Table {
     }
 }
 
+/// How a peer is reached, and how it reaches this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Way {
+    /// Its packets come and go by another link than the tunnel's: then its addresses have to be known.
+    pub direct: bool,
+    /// The underlay address that its tunnelled packets come from, were it to send some.
+    pub outer: Option<IpAddr>,
+}
+
 impl Purpose {
-    /// The table on a node whose pods have the `own` prefixes; `None` where it is for nothing.
+    /// The table on a node whose pods have the `own` prefixes, and whose tunnel is this device; `None` where it is for
+    /// nothing.
     pub fn spec(
         &self,
         network: &NetworkName,
         own: &[IpNetwork],
+        device: Option<&str>,
         census: &Census,
     ) -> Option<TableSpec> {
         let mut spec = TableSpec {
@@ -119,7 +133,7 @@ impl Purpose {
         };
         if self.masquerade {
             spec.sets.extend(pod_sets(census));
-            spec.chains.push(postrouting(own, census));
+            spec.chains.push(postrouting(own, device, census));
         }
         if let Some(tunnel) = &self.filter {
             spec.sets.extend(peer_sets(census));
@@ -136,21 +150,18 @@ impl Purpose {
     }
 
     /// The members that a peer makes.
-    pub fn peer(&self, peer: &Node, items: &mut Vec<Item>) {
-        if self.masquerade {
+    pub fn peer(&self, peer: &Node, way: Way, items: &mut Vec<Item>) {
+        if self.masquerade && way.direct {
             pods(peer, items);
         }
-        if self.filter.is_none() {
+        let Some(outer) = way.outer.filter(|_| self.filter.is_some()) else {
             return;
+        };
+        for prefix in &peer.prefixes {
+            items.push(from(outer, prefix.network(), prefix.prefix()));
         }
-        for outer in peer.underlay.iter().copied() {
-            items.push(member(Set::Peers(outer.is_ipv6()), outer, None));
-            for prefix in &peer.prefixes {
-                items.push(from(outer, prefix.network(), prefix.prefix()));
-            }
-            for address in peer.own_addresses() {
-                items.push(from(outer, address, full_length(address.is_ipv6())));
-            }
+        for address in peer.own_addresses() {
+            items.push(from(outer, address, full_length(address.is_ipv6())));
         }
     }
 }

@@ -12,7 +12,6 @@ use super::super::Census;
 pub(super) enum Set {
     Nodes(bool),
     Pods(bool, u8),
-    Peers(bool),
     From {
         outer: bool,
         inner: bool,
@@ -32,7 +31,7 @@ impl Set {
             }
         };
         let key = match self {
-            Self::Nodes(ipv6) | Self::Pods(ipv6, _) | Self::Peers(ipv6) => vec![of(ipv6)],
+            Self::Nodes(ipv6) | Self::Pods(ipv6, _) => vec![of(ipv6)],
             Self::From { outer, inner, .. } => vec![of(outer), of(inner)],
         };
         SetSpec {
@@ -50,7 +49,6 @@ impl Set {
             match self {
                 Self::Nodes(ipv6) => format!("nodes{}", digit(ipv6)),
                 Self::Pods(ipv6, length) => format!("pods{}_{length}", digit(ipv6)),
-                Self::Peers(ipv6) => format!("peers{}", digit(ipv6)),
                 Self::From {
                     outer,
                     inner,
@@ -69,7 +67,6 @@ impl Set {
     fn place(self) -> usize {
         let (kind, length) = match self {
             Self::Nodes(ipv6) => (usize::from(ipv6), 0),
-            Self::Peers(ipv6) => (usize::from(ipv6), 1),
             Self::Pods(ipv6, length) => (2 + usize::from(ipv6), length),
             Self::From {
                 outer,
@@ -108,9 +105,7 @@ pub(super) fn pod_sets(census: &Census) -> Vec<SetSpec> {
 }
 
 pub(super) fn peer_sets(census: &Census) -> Vec<SetSpec> {
-    let mut sets = FAMILIES.map(|ipv6| Set::Peers(ipv6).spec()).to_vec();
-    sets.extend(from_sets(census).map(Set::spec));
-    sets
+    from_sets(census).map(Set::spec).collect()
 }
 
 pub(super) fn from_sets(census: &Census) -> impl Iterator<Item = Set> {

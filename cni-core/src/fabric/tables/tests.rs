@@ -24,7 +24,7 @@ fn tunnel(inner: Inner) -> Purpose {
 fn text(purpose: Purpose) -> String {
     let own = ["10.244.1.0/24", "fd00:244:1::/64"].map(|own| own.parse().unwrap());
     let spec = purpose
-        .spec(&"pods".parse().unwrap(), &own, &census())
+        .spec(&"pods".parse().unwrap(), &own, Some("vxlan.1"), &census())
         .unwrap();
     let mut lines = Vec::new();
     for chain in &spec.chains {
@@ -42,6 +42,11 @@ fn node() -> Node {
     node.underlay = vec!["192.0.2.2".parse().unwrap()];
     node.addresses = vec!["2001:db8::2".parse().unwrap()];
     node
+}
+
+fn way(direct: bool) -> Way {
+    let outer = Some("192.0.2.2".parse().unwrap());
+    Way { direct, outer }
 }
 
 fn members(add: impl Fn(&mut Vec<Item>)) -> Vec<String> {
@@ -64,12 +69,13 @@ fn a_peer_may_send_for_its_pods_and_for_itself() {
         "nodes6 2001:db8::2",
     ];
     assert_eq!(members(|items| purpose.own(&node, items)), pods);
-    let all = members(|items| purpose.peer(&node, items));
+    let all = members(|items| purpose.peer(&node, way(true), items));
     assert_eq!(all[..4], pods);
+    let tunnelled = members(|items| purpose.peer(&node, way(false), items));
+    assert_eq!(all[4..], tunnelled);
     assert_eq!(
-        all[4..],
+        tunnelled,
         [
-            "peers4 192.0.2.2",
             "from44_24 192.0.2.2 . 10.244.2.0",
             "from46_64 192.0.2.2 . fd00:244:2::",
             "from44_32 192.0.2.2 . 192.0.2.2",
@@ -83,11 +89,11 @@ fn every_member_has_its_set() {
     for inner in [Inner::Ethernet, Inner::Ip] {
         let purpose = tunnel(inner);
         let spec = purpose
-            .spec(&"pods".parse().unwrap(), &[], &census())
+            .spec(&"pods".parse().unwrap(), &[], None, &census())
             .unwrap();
         let mut items = Vec::new();
         purpose.own(&node(), &mut items);
-        purpose.peer(&node(), &mut items);
+        purpose.peer(&node(), way(true), &mut items);
         for item in items {
             let Item::Member(member) = item else { panic!() };
             let found = spec.sets.iter().find(|set| *set.name == *member.set);
@@ -113,8 +119,12 @@ fn a_table_for_nothing_is_none() {
         masquerade: false,
         filter: None,
     };
-    assert_eq!(purpose.spec(&"pods".parse().unwrap(), &[], &census()), None);
-    assert_eq!(members(|items| purpose.peer(&node(), items)), [""; 0]);
+    let network = "pods".parse().unwrap();
+    assert_eq!(purpose.spec(&network, &[], None, &census()), None);
+    assert_eq!(
+        members(|items| purpose.peer(&node(), way(true), items)),
+        [""; 0]
+    );
 }
 
 #[test]

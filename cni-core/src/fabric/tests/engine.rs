@@ -252,13 +252,13 @@ async fn a_damaged_table_is_mended() {
     };
     let element = host
         .firewall
-        .elements(&table, "peers4")
+        .elements(&table, "from44_32")
         .await
         .unwrap()
         .remove(0);
     let del = FirewallChange::ElementDel {
         table: table.clone(),
-        set: "peers4".to_owned(),
+        set: "from44_32".to_owned(),
         elements: vec![element],
     };
     for damage in [flush, del, FirewallChange::TableDel(table)] {

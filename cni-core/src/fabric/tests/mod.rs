@@ -3,8 +3,10 @@
 mod base;
 mod cluster;
 mod concerns;
+mod death;
 mod engine;
 mod kernel;
 mod observer;
 mod planner;
+mod scale;
 mod tiny;

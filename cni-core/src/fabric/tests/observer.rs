@@ -104,7 +104,7 @@ impl Observed {
             let from = format!("from4{family}_{length}");
             if let Some(rules) = rules("input").filter(|rules| rules.contains("drop")) {
                 assert!(rules.contains(&from), "{from} after {after}:\n{rules}");
-                self.has("peers4", &[outer], after).await;
+                self.has("from44_32", &[outer, outer], after).await;
                 self.has(&from, &[outer, prefix.network()], after).await;
             }
         }

@@ -1,7 +1,6 @@
 //! What is planned, applied change by change.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::RandomState;
 
 use ipnetwork::IpNetwork;
 use proptest::prelude::*;
@@ -11,6 +10,7 @@ use super::kernel::Model;
 use super::tiny::{ALL, CLASSIC, FLOW, INLINE, PROTOCOL, Tiny, route};
 use crate::cluster::{Node, NodeUid};
 use crate::fabric::diff::{Act, Step, Steps, Told, Why, delta, in_order};
+use crate::fabric::hash::Seed;
 use crate::fabric::ids::Ids;
 use crate::fabric::index::{Index, Part, Whose};
 use crate::fabric::items::{Item, Member};
@@ -82,7 +82,7 @@ fn all_items(fabric: Tiny, cluster: &Cluster, ids: &Ids) -> Vec<(Item, Whose)> {
 
 /// A pass over everything.
 fn full(fabric: Tiny, world: &World, cluster: &Cluster, ids: &Ids) -> Steps {
-    let mut index = Index::new(RandomState::new(), PROTOCOL);
+    let mut index = Index::new(Seed::random(), PROTOCOL);
     let wanted = all_items(fabric, cluster, ids);
     for (item, whose) in &wanted {
         index.want(item, *whose);
@@ -125,7 +125,7 @@ fn update(fabric: Tiny, before: &Cluster, after: &Cluster, ids: &Ids) -> Steps {
             );
         }
     }
-    delta(RandomState::new(), PROTOCOL, old, new)
+    delta(Seed::random(), PROTOCOL, old, new)
 }
 
 fn ids(cluster: &Cluster, bits: u32) -> Ids {
@@ -368,7 +368,7 @@ fn a_peer_is_made_from_the_far_end_and_removed_from_the_near_one() {
 
 #[test]
 fn what_two_nodes_want_is_the_first_ones_and_said_so() {
-    let mut index = Index::new(RandomState::new(), PROTOCOL);
+    let mut index = Index::new(Seed::random(), PROTOCOL);
     let prefix: IpNetwork = "10.244.1.0/24".parse().unwrap();
     let (one, two) = (
         route(prefix, 0, Via::NextHop(1)),
@@ -390,7 +390,7 @@ fn what_two_nodes_want_is_the_first_ones_and_said_so() {
 
 #[test]
 fn a_route_of_another_program_that_wins_is_a_clash() {
-    let mut index = Index::new(RandomState::new(), PROTOCOL);
+    let mut index = Index::new(Seed::random(), PROTOCOL);
     let own: IpNetwork = "10.244.0.0/24".parse().unwrap();
     let prefix: IpNetwork = "fd00:244:1::/64".parse().unwrap();
     index.want(&route(prefix, 128, Via::NextHop(1)), 1);

@@ -75,7 +75,7 @@ impl Fabric for Tiny {
     fn base(&self, me: &Node, census: &Census, facts: &Facts) -> Result<Base> {
         let network = self.owner().network;
         let mut base = Base {
-            table: PURPOSE.spec(&network, &me.prefixes, census),
+            table: PURPOSE.spec(&network, &me.prefixes, None, census),
             device: Some(self.device.into()),
             mtu: 1400,
             choices: vec![format!("IPv6 {}", facts.ipv6)],
@@ -129,7 +129,11 @@ impl Fabric for Tiny {
         };
         let link: Arc<str> = self.device.into();
         let mut items = Vec::new();
-        PURPOSE.peer(peer, &mut items);
+        let both = tables::Way {
+            direct: true,
+            outer: Some(underlay),
+        };
+        PURPOSE.peer(peer, both, &mut items);
         if self.way == Way::Classic {
             items.push(Item::Entry(Entry::Fdb(FdbEntry {
                 link: link.clone(),

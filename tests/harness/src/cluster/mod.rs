@@ -141,12 +141,14 @@ impl Cluster {
     /// A host in a segment that is no node of the cluster: a sender that is no peer. At most one in each.
     ///
     /// # Panics
-    /// When the kernel refuses.
+    /// When the kernel refuses, or its cable does not carry packets within 5 seconds.
     pub fn stranger(&self, segment: Segment) -> Host {
         let pod = Pod::new("stranger");
         let addresses = segment.addresses(self.layout.underlay, 222);
         let port = format!("stranger{}", segment.switch());
         self.plug_in(&port, segment, &pod, &addresses);
+        // A switch forwards to a new port once the kernel has looked at its carrier, which on a busy machine takes its time.
+        await_way("the stranger", &pod, &self.outside.addresses);
         let addresses = bare(&addresses);
         Host { pod, addresses }
     }
@@ -182,13 +184,7 @@ impl Cluster {
 
     fn settle(&self) {
         for node in &self.nodes {
-            for target in &self.outside.addresses {
-                let target = target.to_string();
-                await_condition(&format!("{} reaches {target}", node.name), || {
-                    let ping = || Ping::to(&target).timeout(Duration::from_millis(50)).send();
-                    node.network.run(ping).is_ok()
-                });
-            }
+            await_way(&node.name, &node.network, &self.outside.addresses);
         }
     }
 }
@@ -226,6 +222,16 @@ fn build_router(layout: &Layout, switches: &Pod) -> (Pod, Host) {
     pod.run(|| raise("eth0", &addresses, &gateways));
     let addresses = bare(&addresses);
     (router, Host { pod, addresses })
+}
+
+fn await_way(name: &str, host: &Pod, targets: &[IpAddr]) {
+    for target in targets {
+        let target = target.to_string();
+        await_condition(&format!("{name} reaches {target}"), || {
+            let ping = || Ping::to(&target).timeout(Duration::from_millis(50)).send();
+            host.run(ping).is_ok()
+        });
+    }
 }
 
 /// Waits for a condition that takes a moment by itself.

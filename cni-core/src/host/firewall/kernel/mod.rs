@@ -36,14 +36,25 @@ const CONSISTENT_TRIES: usize = 8;
 /// namespace, with EPERM.
 #[derive(Debug, Default)]
 pub struct KernelFirewall {
-    /// For reads and for commits that delete nothing.
+    /// For reads and for commits that delete nothing; for all, where it lasts.
     connection: Mutex<Option<Connection>>,
+    lasting: bool,
 }
 
 impl KernelFirewall {
     /// Opens nothing yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// For a process that lasts: deletions are committed by the socket that is kept, and nobody waits for readers until it is
+    /// closed, at the end. A process that is about to end waits less with [`KernelFirewall::new`], where that wait can be
+    /// overlapped with other work.
+    pub fn lasting() -> Self {
+        Self {
+            lasting: true,
+            ..Self::default()
+        }
     }
 
     /// Runs `work` on the kept socket, opening it when there is none.
@@ -144,7 +155,7 @@ impl Firewall for KernelFirewall {
             return Ok(());
         }
         let batch = Arc::new(batch);
-        let result = if changes.iter().any(FirewallChange::deletes) {
+        let result = if !self.lasting && changes.iter().any(FirewallChange::deletes) {
             let batch = Arc::clone(&batch);
             // The socket is closed before the thread ends, and closing it waits for readers.
             let work = move || {
