@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::host::firewall::{Element, FirewallChange};
+use crate::host::firewall::{Element, FirewallChange, TRANSACTION_ELEMENTS};
 use crate::host::forwarding::{Change, Failed};
 use crate::host::netlink::{NetlinkError, errno};
 
