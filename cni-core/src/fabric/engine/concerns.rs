@@ -3,7 +3,7 @@
 use crate::host::forwarding::{Entry, Key, Route, Via};
 use crate::host::monitor::KernelEvent;
 
-use super::super::Owner;
+use super::super::{Owner, facts};
 use super::{Engine, Known};
 
 impl Engine {
@@ -71,7 +71,10 @@ impl Known {
         };
         let to_pods = route.table == u32::from(owner.protocol) || lengths.contains(&length);
         let segment = match &route.via {
-            Via::Hop(hop) if hop.gateway.is_none() => length > 0 && self.is_uplink(0, &hop.link),
+            Via::Hop(hop) if hop.gateway.is_none() => {
+                let tells = facts::tells_of_segments(route.protocol);
+                length > 0 && tells && self.is_uplink(0, &hop.link)
+            }
             _ => false,
         };
         to_pods || segment
