@@ -4,7 +4,9 @@
 //!
 //! Keys are matched exactly first and else without regard to ASCII case; `null` is the same as absent. What a plugin does
 //! not know it ignores. A value of the wrong type or range is an error that names its path, the value and the rule.
-//! Every plugin's own keys are those of the reference plugin of its name.
+//! Every plugin's own keys are those of the reference plugin of its name. `bridge` has one more: `gateways`, addresses with prefix
+//! lengths that the bridge bears besides the gateway of the container's own address, where containers get addresses of several
+//! prefixes of a family.
 //!
 //! | key | meaning |
 //! |---|---|
@@ -14,6 +16,37 @@
 //! | `dns` | overrules what address management says |
 //! | `args.cni` | overrules `CNI_ARGS` |
 //! | `runtimeConfig` | capability arguments; overrule both |
+//!
+//! # Networks of nodes
+//!
+//! `vxlan` and `host-gw` connect the pods of all nodes. This is a whole configuration, the same on every node:
+//!
+//! ```json
+//! {
+//!     "cniVersion": "1.1.0", "name": "pods",
+//!     "plugins": [{ "type": "vxlan", "cluster": { "file": "/etc/cni/cluster.json" } }]
+//! }
+//! ```
+//!
+//! | key | default | meaning |
+//! |---|---|---|
+//! | `cluster.file` | required | the file that lists the nodes: [`cluster`](super::cluster) |
+//! | `cluster.node` | by the host's name or addresses | which of them this is |
+//! | `attach` | `{"type": "bridge"}` | how pods are attached to their node: `bridge` or `ptp`, with its keys |
+//! | `ipam` | `{"type": "host-local"}` | without ranges: they are the node's own prefixes |
+//! | `mtu` | 0: what fits | bytes |
+//! | `masquerade` | `true` | of what leaves the cluster |
+//! | `routeProtocol` | 167 | marks what is ours in the kernel; a number for each network on a node |
+//! | `nextHopObjects` | `true` | where the kernel has them |
+//! | `stateDir` | `/run/cni-fabric` | |
+//! | `dataPath` | `auto` | `vxlan`: `classic` as Flannel's, `flow`, or what all nodes can |
+//! | `vni`, `port`, `device` | 1; 8472 or 4790; `vxlan.VNI` | `vxlan`: identifier, UDP port, name of the tunnel's device |
+//! | `underlay` | `auto` | `vxlan`: family of outer packets, `ipv4` or `ipv6` |
+//! | `directRouting` | `false` | `vxlan`: no tunnel to peers in the same segment |
+//! | `sourcePorts` | the kernel's | `vxlan`: outer source ports, `[32768, 60999]` |
+//! | `filter` | `true` | `vxlan`: nobody but peers gets in, and with no addresses but theirs |
+//!
+//! In full, and what each verb does: [`node`](crate::node), and the pages of the crates `backend-vxlan` and `backend-host-gw`.
 //!
 //! # Variables
 //!
@@ -49,4 +82,8 @@
 //! | attachments | the kernel: names of links, aliases, comments of nftables elements; there is no state file |
 //! | reservations | `/var/lib/cni/networks/NETWORK/` (`ipam.dataDir`), shared with the reference `host-local` |
 //! | masquerade | nftables, `table inet cni_masquerade` |
+//! | connections of nodes | the kernel: a protocol number, an alias, a table's name; `/run/cni-fabric/PROTOCOL/` (`stateDir`) says what came of it |
+//! | ... `state.json` | the node's prefixes, MTU, device, what is wrong, and what it was made from: [`node::state`](crate::node::state). May be removed at any time |
+//! | ... `agent.lock` | held while an agent lives: then plugins rely on it |
+//! | ... `update.lock` | held by the plugin that brings the node up to date |
 //! | results | the runtime's; [`runtime`](crate::runtime) keeps them in `/var/lib/cni/results/` |

@@ -12,6 +12,7 @@ use crate::world::{DataPath, Net, device_mac};
 pub(crate) const TESTS: &[Test] = &tests![
     a_node_made_as_flannel_makes_it_is_a_peer_among_ours_over_ipv4,
     a_node_made_as_flannel_makes_it_is_a_peer_among_ours_over_ipv6,
+    with_both_families_one_reaches_a_node_made_as_flannel_makes_it,
 ];
 
 fn a_node_made_as_flannel_makes_it_is_a_peer_among_ours_over_ipv4() {
@@ -52,4 +53,24 @@ fn among_ours(families: Families) {
         let seen = node.network().run(|| Attached::seen_at(target, None));
         seen.unwrap_or_else(|error| panic!("{} to {target}: {error}", node.name()));
     }
+}
+
+/// Flannel has a device for each family over an underlay of that family, ours is one over one.
+fn with_both_families_one_reaches_a_node_made_as_flannel_makes_it() {
+    let _ = require(lab::which("ip"), "iproute2");
+    let net = Net::build(&Layout::new(3), DataPath::Classic.plugin(&json!({})));
+    let flannel = net.cluster.node(2);
+    let mut file = net.cluster.describe(0..3);
+    let prefix = &flannel.pod_prefixes()[0];
+    file["nodes"][2]["podPrefixes"] = json!([prefix]);
+    file["nodes"][2]["vtepMac"] = flannel_mac(flannel, prefix).into();
+    net.tell(&file);
+    let ours = [net.cluster.node(0), net.cluster.node(1)];
+    let mut pods: Vec<Attached> = ours.iter().map(|node| node.attach(&net.chain)).collect();
+    join_as_flannel(flannel, &ours, |node: &Node, _| device_mac(node));
+    Matrix::of(&pods).assert_all(4);
+    let mut theirs = flannel.attach(&lab::bridge(flannel));
+    theirs.addresses.retain(|address| address.is_ipv4());
+    pods.push(theirs);
+    Matrix::of(&pods).assert_all(8);
 }
