@@ -137,7 +137,7 @@ fn damages(path: DataPath) -> Vec<String> {
         ),
         table("flush chain inet $table postrouting"),
         table("flush set inet $table nodes4"),
-        table("delete element inet $table pods6_64 '{ fd00:244:3:: }'"),
+        table("delete element inet $table pods6_64 '{ fd00:244:1:: }'"),
         table("add element inet $table pods4_24 '{ 10.244.77.0 }'"),
         "ip route add 10.244.77.0/24 dev eth0 proto 167".to_owned(),
     ];
