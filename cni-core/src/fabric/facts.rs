@@ -36,6 +36,16 @@ pub(super) struct Read {
 /// `RT_TABLE_MAIN`.
 const MAIN: u32 = 254;
 
+/// Protocols of routes that say what is in a segment: of the kernel, people, their configuration, router advertisements and DHCP
+/// (`RTPROT_KERNEL`, `_BOOT`, `_STATIC`, `_RA`, `_DHCP`). What routing daemons and other networks for pods have without a gateway
+/// are tunnels and pods. The kernel leaves the others out, ten thousand of our own among them.
+const SEGMENTS: [u8; 5] = [2, 3, 4, 9, 16];
+
+/// Whether routes of this protocol may say what is in a segment.
+pub(super) fn tells_of_segments(protocol: u8) -> bool {
+    SEGMENTS.contains(&protocol)
+}
+
 /// Reads the facts.
 pub(super) async fn read(host: &Host, owner: &Owner) -> Result<Read> {
     let mut uplinks = BTreeMap::new();
@@ -66,12 +76,14 @@ pub(super) async fn read(host: &Host, owner: &Owner) -> Result<Read> {
             prefixes.insert(prefix);
         }
     };
-    let scope = Scope {
-        kind: Kind::Route,
-        protocol: None,
-        link: None,
-    };
-    host.forwarding.read(&scope, &mut on_link).await?;
+    for protocol in SEGMENTS {
+        let scope = Scope {
+            kind: Kind::Route,
+            protocol: Some(protocol),
+            link: None,
+        };
+        host.forwarding.read(&scope, &mut on_link).await?;
+    }
     let uplinks = uplinks.into_values().map(|(mut uplink, prefixes)| {
         uplink.on_link = prefixes.into_iter().collect();
         uplink

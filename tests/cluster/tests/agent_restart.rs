@@ -175,7 +175,7 @@ pub(crate) fn crowded(net: &Net, more: usize) -> Value {
 fn an_agent_killed_anywhere_leaves_what_the_next_one_completes<P: Over>() {
     let net = Net::build(&Layout::new(3), P::PATH.plugin(&json!({})));
     let node = net.cluster.node(0);
-    node.write(CLUSTER, &crowded(&net, 400).to_string());
+    node.write(CLUSTER, &crowded(&net, 200).to_string());
     let empty = state(node);
     let begin = Instant::now();
     let agent = net.start_agent(node);
@@ -221,7 +221,7 @@ fn routes_of_the_main_table() -> usize {
 
 fn await_routes(node: &Node, count: usize) {
     node.run(|| {
-        let end = Instant::now() + Duration::from_secs(5);
+        let end = Instant::now() + Duration::from_secs(20);
         while routes_of_the_main_table() < count && Instant::now() < end {}
     });
 }
@@ -364,7 +364,7 @@ fn there_is_one_agent_at_a_time<P: Over>() {
     let agent = net.start_agent(node);
     await_ready(node, &agent);
     let mut second = net.start_agent(node);
-    let status = second.wait(Duration::from_secs(5)).expect("an end");
+    let status = second.wait(Duration::from_secs(20)).expect("an end");
     assert!(!status.success());
     assert!(
         second.log().contains("route protocol 167"),

@@ -100,11 +100,11 @@ fn systemd_is_told_when_the_node_is_connected_and_that_the_agent_lives() {
     let net = Net::build(&Layout::new(2), Flow::PATH.plugin(&json!({})));
     let node = net.cluster.node(0);
     let manager = node.run(|| UnixDatagram::bind("/run/notify").expect("a socket"));
-    let limit = Some(Duration::from_secs(5));
+    let limit = Some(Duration::from_secs(20));
     manager.set_read_timeout(limit).expect("a timeout");
     let heard = |wanted: &str| {
         let mut all = Vec::new();
-        let end = Instant::now() + Duration::from_secs(5);
+        let end = Instant::now() + Duration::from_secs(20);
         loop {
             assert!(Instant::now() < end, "{wanted}: {all:?}");
             let mut buffer = [0; 1024];

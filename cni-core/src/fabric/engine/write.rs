@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::host::firewall::{Element, FirewallChange};
+use crate::host::firewall::{Element, FirewallChange, TRANSACTION_ELEMENTS};
 use crate::host::forwarding::{Change, Failed};
 use crate::host::netlink::{NetlinkError, errno};
 
@@ -32,10 +32,12 @@ pub(super) struct Writer<'a> {
     waiting: usize,
 }
 
-/// Elements of one transaction and entries of one write: some hundred kilobytes as values and as messages. Larger ones are
-/// not faster.
-const MEMBERS_MAX: usize = 2_000;
+/// Entries of one portion: a quarter of a megabyte. Larger ones take no less time.
 const ENTRIES_MAX: usize = 1_024;
+
+/// Elements of one portion, which is one transaction: half a megabyte. [`TRANSACTION_ELEMENTS`] would fit.
+const MEMBERS_MAX: usize = 2_000;
+const _: () = assert!(MEMBERS_MAX <= TRANSACTION_ELEMENTS);
 /// How often a transaction that fails is tried in halves, in all: a single element among 2,000 is found with 22.
 const HALVES_MAX: usize = 64;
 

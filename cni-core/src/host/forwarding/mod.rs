@@ -7,6 +7,8 @@
 mod change;
 mod display;
 mod entry;
+#[cfg(any(feature = "kernel", feature = "testing", test))]
+mod fault;
 #[cfg(feature = "kernel")]
 pub(in crate::host) mod kernel;
 

@@ -48,6 +48,7 @@ pub struct VxlanSettings {
 }
 
 /// Largest VNI.
+#[cfg(any(feature = "kernel", feature = "testing", test))]
 const VNI_MAX: u32 = 0xff_ffff;
 
 impl Vxlan {
@@ -167,6 +168,7 @@ impl Vxlan {
     }
 
     /// Why no such device can be; what the kernel would say less clearly.
+    #[cfg(any(feature = "kernel", feature = "testing", test))]
     pub(crate) fn fault(&self) -> Option<String> {
         if self.vni > VNI_MAX {
             return Some(format!("VNI {} is not below 16777216", self.vni));

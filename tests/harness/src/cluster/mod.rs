@@ -37,6 +37,9 @@ pub use stream::{Stream, Tally};
 use crate::{Ping, Pod};
 use layout::ROUTER;
 
+/// How long a condition may take that comes by itself: a moment, and with many tests at once on few cores much longer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// The number of the outside host in its segment.
 const OUTSIDE: u8 = 7;
 
@@ -63,7 +66,7 @@ impl Cluster {
     /// Builds the underlay and the nodes, and waits until every node reaches the outside host.
     ///
     /// # Panics
-    /// When the kernel refuses, or the underlay does not carry packets within 5 seconds.
+    /// When the kernel refuses, or the underlay does not carry packets within 20 seconds.
     pub fn build(layout: &Layout) -> Self {
         node::share_pod_namespaces();
         let switches = Pod::new("switches");
@@ -141,7 +144,7 @@ impl Cluster {
     /// A host in a segment that is no node of the cluster: a sender that is no peer. At most one in each.
     ///
     /// # Panics
-    /// When the kernel refuses, or its cable does not carry packets within 5 seconds.
+    /// When the kernel refuses, or its cable does not carry packets within 20 seconds.
     pub fn stranger(&self, segment: Segment) -> Host {
         let pod = Pod::new("stranger");
         let addresses = segment.addresses(self.layout.underlay, 222);
@@ -237,14 +240,14 @@ fn await_way(name: &str, host: &Pod, targets: &[IpAddr]) {
 /// Waits for a condition that takes a moment by itself.
 ///
 /// # Panics
-/// When it does not hold within 5 seconds.
+/// When it does not hold within 20 seconds.
 #[track_caller]
 pub fn await_condition(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(5);
+    let end = Instant::now() + PATIENCE;
     while !holds() {
         assert!(
             Instant::now() < end,
-            "this does not hold within 5 s: {what}"
+            "this does not hold within {PATIENCE:?}: {what}"
         );
         std::thread::sleep(Duration::from_millis(2));
     }
