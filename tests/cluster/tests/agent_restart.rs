@@ -298,9 +298,9 @@ fn a_file_that_breaks_or_goes_takes_nothing_along<P: Over>() {
     });
     Matrix::of(&pods).assert_all(12);
     node.write(CLUSTER, &good);
-    says("\r\n\r\nready\n");
-    let text = page(node, "/readyz").expect("a page");
-    assert!(text.ends_with("\r\n\r\nready\n"), "{text}");
+    await_condition("nothing is amiss", || {
+        page(node, "/readyz").is_some_and(|page| page.ends_with("\r\n\r\nready\n"))
+    });
     state(node).assert_unchanged_since(&before);
 }
 
