@@ -98,7 +98,8 @@ pub struct Uplink {
     pub up: bool,
     /// Addresses of its own.
     pub addresses: Vec<IpAddr>,
-    /// Prefixes whose addresses are in its segment: of its addresses' prefix routes, and of other routes without a gateway.
+    /// Prefixes whose addresses are in its segment: of its addresses' prefix routes, and of routes without a gateway that the
+    /// kernel, people, router advertisements or DHCP made.
     pub on_link: Vec<IpNetwork>,
 }
 

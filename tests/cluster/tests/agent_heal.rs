@@ -68,7 +68,7 @@ impl Healthy {
 
     /// Does this on the first node, and waits for its state to be as before. A machine under load may be late at times.
     fn heals(&self, damage: &str) {
-        let before = state(self.node());
+        let before = settled(self.node());
         self.becomes(damage, |now| now.since(&before));
     }
 
@@ -109,10 +109,20 @@ impl Healthy {
 /// What is done to a node by other means than a script.
 const ROUTES: &str = "all of our routes go, of either family and in all tables";
 
-/// What the kernel has, but for the local routes that it makes itself: over IPv6 they come a moment after their addresses.
+/// What the kernel has.
 pub(crate) fn state(node: &Node) -> Snapshot {
-    let all = node.snapshot().without("/run/").without("/var/lib/");
-    all.without(" table 255 ")
+    node.snapshot().without("/run/").without("/var/lib/")
+}
+
+/// What the kernel has once it has done what it does a moment later by itself, such as an IPv6 address's local route.
+pub(crate) fn settled(node: &Node) -> Snapshot {
+    let mut last = state(node);
+    await_condition("the node's state stays as it is", || {
+        std::thread::sleep(Duration::from_millis(50));
+        let before = std::mem::replace(&mut last, state(node));
+        last.since(&before).is_empty()
+    });
+    last
 }
 
 fn what_is_damaged_is_right_again<P: Over>() {
@@ -231,7 +241,7 @@ const CONFIGURE: &str = "ip address replace 192.0.2.1/24 dev $link; ip address r
 
 fn an_uplink_that_flaps_or_is_renamed_takes_nothing_along_for_long<P: Over>() {
     let healthy = Healthy::build::<P>();
-    let before = state(healthy.node());
+    let before = settled(healthy.node());
     let same = |now: &Snapshot| now.since(&before);
     let flap = format!("link=eth0; ip link set eth0 down; ip link set eth0 up; {CONFIGURE}");
     settles(&healthy, &flap, same);

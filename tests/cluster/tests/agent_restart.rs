@@ -10,7 +10,7 @@ use cni_testkit::{Process, Test, tests};
 use serde_json::{Value, json};
 
 use crate::agent::{said, task};
-use crate::agent_heal::state;
+use crate::agent_heal::{settled, state};
 use crate::world::{
     CLUSTER, Classic, Flow, HostGw, Net, Over, PROTOCOL, await_ready, metric, page,
 };
@@ -96,7 +96,7 @@ impl Monitors {
 fn a_warm_restart_writes_nothing_and_loses_no_packet<P: Over>() {
     let (net, mut agents, pods) = with_pods::<P>();
     let node = net.cluster.node(0);
-    let before = state(node);
+    let before = settled(node);
     let monitors = Monitors::start(node);
     let targets = pods[1].addresses.iter();
     let streams: Vec<Stream> = targets
@@ -123,7 +123,7 @@ fn a_warm_restart_writes_nothing_and_loses_no_packet<P: Over>() {
         let tally = stream.finish();
         assert!(tally.sent > 20 && tally.lost == 0, "{tally:?}");
     }
-    state(node).assert_unchanged_since(&before);
+    settled(node).assert_unchanged_since(&before);
     let told = monitors.told();
     assert!(told.is_empty(), "{told:#?}");
     // They would have told: of the repair of a next hop, of a route, and of an element.
@@ -176,12 +176,12 @@ fn an_agent_killed_anywhere_leaves_what_the_next_one_completes<P: Over>() {
     let net = Net::build(&Layout::new(3), P::PATH.plugin(&json!({})));
     let node = net.cluster.node(0);
     node.write(CLUSTER, &crowded(&net, 200).to_string());
-    let empty = state(node);
+    let empty = settled(node);
     let begin = Instant::now();
     let agent = net.start_agent(node);
     await_ready(node, &agent);
     let whole = begin.elapsed();
-    let complete = state(node);
+    let complete = settled(node);
     let routes = node.run(routes_of_the_main_table);
     agent.kill();
     let mut seen = BTreeSet::new();
@@ -199,7 +199,7 @@ fn an_agent_killed_anywhere_leaves_what_the_next_one_completes<P: Over>() {
         seen.insert(complete.since(&left).lines().count());
         let agent = net.start_agent(node);
         await_ready(node, &agent);
-        state(node).assert_unchanged_since(&complete);
+        settled(node).assert_unchanged_since(&complete);
         agent.kill();
     }
     println!("{whole:?}; lines missing when it was killed: {seen:?}");
@@ -233,17 +233,17 @@ fn a_device_that_was_created_and_no_more_is_completed<P: Over>() {
     let create = plan.lines().find(|line| line.starts_with("ip link add"));
     let create = create.expect("the device is made");
     said(&task(&net, 0, &["--once"]));
-    let complete = state(node);
+    let complete = settled(node);
     said(&task(&net, 0, &["--cleanup"]));
     node.sh(create);
     said(&task(&net, 0, &["--once"]));
-    state(node).assert_unchanged_since(&complete);
+    settled(node).assert_unchanged_since(&complete);
 }
 
 fn peers_that_left_meanwhile_go_when_the_file_can_be_read<P: Over>() {
     let (net, mut agents, pods) = with_pods::<P>();
     let node = net.cluster.node(0);
-    let before = state(node);
+    let before = settled(node);
     agents.remove(0).kill();
     node.write(CLUSTER, "{ \"nodes\": [ { \"name\": \"n1\", } ] }");
     let agent = net.start_agent(node);
@@ -252,12 +252,12 @@ fn peers_that_left_meanwhile_go_when_the_file_can_be_read<P: Over>() {
     });
     let text = page(node, "/readyz").expect("a page");
     assert!(text.starts_with("HTTP/1.1 503"), "{text}");
-    state(node).assert_unchanged_since(&before);
+    settled(node).assert_unchanged_since(&before);
     Matrix::of(&pods).assert_all(12);
     let file = net.cluster.describe([0, 1]);
     node.write(CLUSTER, &file.to_string());
     await_ready(node, &agent);
-    let left = state(node);
+    let left = settled(node);
     for trace in ["10.244.3.0", "fd00:244:3::", "c0000203"] {
         let lines = left.lines(trace);
         assert!(lines.is_empty(), "{lines:?}");
@@ -267,13 +267,13 @@ fn peers_that_left_meanwhile_go_when_the_file_can_be_read<P: Over>() {
     drop(agent);
     said(&task(&net, 0, &["--cleanup"]));
     said(&task(&net, 0, &["--once"]));
-    state(node).assert_unchanged_since(&left);
+    settled(node).assert_unchanged_since(&left);
 }
 
 fn a_file_that_breaks_or_goes_takes_nothing_along<P: Over>() {
     let (net, _agents, pods) = with_pods::<P>();
     let node = net.cluster.node(0);
-    let before = state(node);
+    let before = settled(node);
     let good = net.cluster.describe([0, 1, 2]).to_string();
     let twice = good.replace("10.244.3.0/24", "10.244.2.0/24");
     let in_place = |text: &str| node.sh(&format!("printf %s '{text}' > {CLUSTER}"));
@@ -301,20 +301,20 @@ fn a_file_that_breaks_or_goes_takes_nothing_along<P: Over>() {
     await_condition("nothing is amiss", || {
         page(node, "/readyz").is_some_and(|page| page.ends_with("\r\n\r\nready\n"))
     });
-    state(node).assert_unchanged_since(&before);
+    settled(node).assert_unchanged_since(&before);
 }
 
 fn a_node_that_is_taken_out_of_the_file_keeps_its_ways<P: Over>() {
     let (net, _agents, pods) = with_pods::<P>();
     let node = net.cluster.node(0);
-    let before = state(node);
+    let before = settled(node);
     node.write(CLUSTER, &net.cluster.describe([1, 2]).to_string());
     await_condition("the agent misses its node", || {
         page(node, "/readyz").is_some_and(|page| {
             page.starts_with("HTTP/1.1 503") && page.contains("not among the nodes")
         })
     });
-    state(node).assert_unchanged_since(&before);
+    settled(node).assert_unchanged_since(&before);
     Matrix::of(&pods).assert_all(12);
     let outcome = net.call(node, "STATUS").failure();
     assert!(outcome.msg.contains("not among the nodes"), "{outcome:?}");
@@ -342,10 +342,10 @@ fn cleanup_removes_what_is_ours_and_nothing_else<P: Over>() {
     let net = Net::build(&Layout::new(3), P::PATH.plugin(&json!({})));
     let node = net.cluster.node(0);
     node.sh(FOREIGN);
-    let before = state(node);
+    let before = settled(node);
     let agent = net.start_agent(node);
     await_ready(node, &agent);
-    assert_ne!(state(node), before);
+    assert_ne!(settled(node), before);
     let while_one_runs = task(&net, 0, &["--cleanup"]);
     assert!(!while_one_runs.status.success());
     let words = String::from_utf8_lossy(&while_one_runs.stderr).into_owned();
@@ -353,7 +353,7 @@ fn cleanup_removes_what_is_ours_and_nothing_else<P: Over>() {
     agent.stop().expect("an end");
     let text = said(&task(&net, 0, &["--cleanup"]));
     assert!(text.contains("route"), "{text}");
-    state(node).assert_unchanged_since(&before);
+    settled(node).assert_unchanged_since(&before);
     assert_eq!(node.read("/run/cni-fabric/167/state.json"), None);
     assert_eq!(said(&task(&net, 0, &["--cleanup"])), "nothing to do\n");
 }

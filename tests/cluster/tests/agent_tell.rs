@@ -10,7 +10,7 @@ use cni_testkit::{Process, Test, tests, workspace_plugin};
 use serde_json::{Value, json};
 
 use crate::agent::{said, task};
-use crate::agent_heal::state;
+use crate::agent_heal::settled;
 use crate::agent_restart::crowded;
 use crate::world::{
     CLUSTER, Classic, DEVICE, Flow, HostGw, NETWORK, Net, Over, await_ready, metric, page,
@@ -191,7 +191,7 @@ fn a_hangup_has_the_configuration_read_again<P: Over>() {
     let node = net.cluster.node(0);
     let agent = net.start_agent(node);
     await_ready(node, &agent);
-    let first = state(node);
+    let first = settled(node);
     let hang_up = |plugin: &Value, name: &str| {
         configure(node, plugin, name);
         node.sh(&format!("kill -HUP {}", agent.id()));
@@ -211,7 +211,7 @@ fn a_hangup_has_the_configuration_read_again<P: Over>() {
         });
         await_ready(node, &agent);
     }
-    state(node).assert_unchanged_since(&first);
+    settled(node).assert_unchanged_since(&first);
     for (plugin, name, word) in [
         (P::PATH.plugin(&json!({ "vni": "x" })), "net", "`vni`"),
         (
@@ -230,7 +230,7 @@ fn a_hangup_has_the_configuration_read_again<P: Over>() {
             new.any(|line| line.contains("stays as it was") && line.contains(word))
         });
     }
-    state(node).assert_unchanged_since(&first);
+    settled(node).assert_unchanged_since(&first);
 }
 
 fn plugins_of_ours_and_flannels_are_told() {

@@ -45,5 +45,5 @@ pub use ping::{Ping, ping};
 pub use plugin::{Chain, Failure, Invocation, Outcome, Running};
 pub use pod::Pod;
 pub use process::Process;
-pub use runner::{Test, require, run, run_with_plugins, skip};
+pub use runner::{Test, is_test_of_its_own, require, run, run_with_plugins, skip};
 pub use snapshot::{Snapshot, sysctl};

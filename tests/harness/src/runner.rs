@@ -46,6 +46,11 @@ pub fn run_with_plugins(tests: &[Test]) -> ExitCode {
     run_suite(tests, true)
 }
 
+/// Whether this process is one test, rather than the one that starts them.
+pub fn is_test_of_its_own() -> bool {
+    env::var_os(SELECTED).is_some()
+}
+
 fn run_suite(tests: &[Test], plugins: bool) -> ExitCode {
     if let Ok(selected) = env::var(SELECTED) {
         let test = tests.iter().find(|test| test.name == selected);

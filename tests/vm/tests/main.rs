@@ -4,7 +4,7 @@
 //! One program in three roles. On the machine ([`host`]) it packs itself, the plugins and other test programs into an
 //! initramfs and boots it in QEMU, emulated, so that no hardware support is needed. As process 1 of the guest
 //! ([`init`]) it prepares the system, runs the programs, and powers off. As one of these programs it runs the tests of
-//! [`netlink`] and [`vlan`], each in namespaces of its own as elsewhere.
+//! [`netlink`] and [`vlan`], each in namespaces of its own as elsewhere, and before them that of [`first`], in the kernel's own.
 
 // Helper functions of tests are not `#[test]`s, by which clippy knows what may panic.
 #![allow(
@@ -15,6 +15,7 @@
 )]
 
 mod archive;
+mod first;
 mod host;
 mod init;
 mod kernel;
@@ -28,6 +29,9 @@ fn main() -> ExitCode {
         init::run();
     }
     if std::env::var_os(init::GUEST).is_some() {
+        if !cni_testkit::is_test_of_its_own() {
+            first::room_is_made_for_many_neighbours();
+        }
         let all = [netlink::TESTS, vlan::TESTS].concat();
         return cni_testkit::run_with_plugins(&all);
     }

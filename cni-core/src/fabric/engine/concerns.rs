@@ -4,6 +4,7 @@ use crate::host::forwarding::{Entry, Key, Route, Via};
 use crate::host::monitor::KernelEvent;
 
 use super::super::Owner;
+use super::super::facts::tells_of_segments;
 use super::{Engine, Known};
 
 impl Engine {
@@ -71,7 +72,9 @@ impl Known {
         };
         let to_pods = route.table == u32::from(owner.protocol) || lengths.contains(&length);
         let segment = match &route.via {
-            Via::Hop(hop) if hop.gateway.is_none() => length > 0 && self.is_uplink(0, &hop.link),
+            Via::Hop(hop) if hop.gateway.is_none() && tells_of_segments(route.protocol) => {
+                length > 0 && self.is_uplink(0, &hop.link)
+            }
             _ => false,
         };
         to_pods || segment

@@ -5,6 +5,7 @@ mod cluster;
 mod concerns;
 mod death;
 mod engine;
+mod facts;
 mod kernel;
 mod observer;
 mod planner;
