@@ -222,7 +222,9 @@ fn routes_of_the_main_table() -> usize {
 fn await_routes(node: &Node, count: usize) {
     node.run(|| {
         let end = Instant::now() + Duration::from_secs(20);
-        while routes_of_the_main_table() < count && Instant::now() < end {}
+        while routes_of_the_main_table() < count && Instant::now() < end {
+            std::thread::sleep(Duration::from_micros(50));
+        }
     });
 }
 
