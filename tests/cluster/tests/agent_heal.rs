@@ -109,10 +109,9 @@ impl Healthy {
 /// What is done to a node by other means than a script.
 const ROUTES: &str = "all of our routes go, of either family and in all tables";
 
-/// What the kernel has, but for the local routes that it makes itself: over IPv6 they come a moment after their addresses.
+/// What the kernel has.
 pub(crate) fn state(node: &Node) -> Snapshot {
-    let all = node.snapshot().without("/run/").without("/var/lib/");
-    all.without(" table 255 ")
+    node.snapshot().without("/run/").without("/var/lib/")
 }
 
 /// What the kernel has once it has done what it does a moment later by itself, such as an IPv6 address's local route.
