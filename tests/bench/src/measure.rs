@@ -60,7 +60,7 @@ impl Series {
 }
 
 /// User and system time of all children that have ended.
-fn cpu_of_children() -> Duration {
+pub(crate) fn cpu_of_children() -> Duration {
     let Ok(usage) = getrusage(UsageWho::RUSAGE_CHILDREN) else {
         return Duration::ZERO;
     };

@@ -102,14 +102,15 @@ pub(super) fn run(runs: usize) {
             Spent::median(&mut ours[kind]),
             Spent::median(&mut floor[kind]),
         );
+        let (elapsed, cpu) = ours.beside(floor);
         println!(
             "{name:<20} {:>8.1} {:>7.1} {:>8.1} {:>7.1} {:>7.2} {:>6.2}",
             ms(ours.elapsed),
             ms(ours.cpu),
             ms(floor.elapsed),
             ms(floor.cpu),
-            ours.elapsed.div_duration_f64(floor.elapsed),
-            ours.cpu.div_duration_f64(floor.cpu),
+            elapsed,
+            cpu
         );
     }
 }

@@ -24,13 +24,18 @@ pub(crate) const HOLD: &str = "--hold";
 
 pub(super) fn run(runs: usize) {
     println!(
-        "\n-- Cold start, ms (CPU): `ip -batch` and `bridge -batch` with plain routes; messages encoded before, with next hops;\n   \
+        "\n-- Cold start, ms: `ip -batch` and `bridge -batch` with plain routes; messages encoded before, with next hops;\n   \
          ours, from the file, with next hops, rules and nftables. Medians; the tools run once for 40,000 peers"
     );
     println!(
-        "{:<8} {:>6} {:>18} {:>16} {:>18} {:>8} {:>8} {:>16}",
-        "", "peers", "tools", "encoded before", "ours", "of tools", "x floor", "warm restart"
+        "{:<14} {:>14} {:>14} {:>14} {:>15} {:>15} {:>14}",
+        "", "tools", "encoded before", "ours", "ours/tools", "ours/encoded", "warm restart"
     );
+    print!("{:<7} {:>6}", "", "peers");
+    for _ in 0..3 {
+        print!(" {:>8} {:>5}", "elapsed", "CPU");
+    }
+    println!("{0:>9} {1:>6}{0:>9} {1:>6} {0:>8} {1:>5}", "elapsed", "CPU");
     for path in DataPath::ALL {
         for peers in SIZES {
             cold(path, peers, runs.min(if peers > 10_000 { 3 } else { 7 }));
@@ -66,7 +71,7 @@ fn cold(path: DataPath, peers: u32, runs: usize) {
             by_tools.push(in_namespace(|| {
                 uplink();
                 devices();
-                Spent::on(|| tools.run())
+                Spent::on_children(|| tools.run())
             }));
         }
         floor.push(in_namespace(|| {
@@ -94,19 +99,15 @@ fn cold(path: DataPath, peers: u32, runs: usize) {
     }
     let [tools, floor, ours, warm] =
         [by_tools, floor, ours, warm].map(|mut series| Spent::median(&mut series));
-    println!(
-        "{:<8} {peers:>6} {:>18.0} {:>8.0} ({:>5.0}) {:>9.0} ({:>6.0}) {:>8.2} {:>8.2} {:>7.0} ({:>6.0})",
-        path.name(),
-        ms(tools.elapsed),
-        ms(floor.elapsed),
-        ms(floor.cpu),
-        ms(ours.elapsed),
-        ms(ours.cpu),
-        ours.elapsed.div_duration_f64(tools.elapsed),
-        ours.elapsed.div_duration_f64(floor.elapsed),
-        ms(warm.elapsed),
-        ms(warm.cpu),
-    );
+    print!("{:<7} {peers:>6}", path.name());
+    for spent in [tools, floor, ours] {
+        print!(" {:>8.0} {:>5.0}", ms(spent.elapsed), ms(spent.cpu));
+    }
+    for other in [tools, floor] {
+        let (elapsed, cpu) = ours.beside(other);
+        print!("{elapsed:>9.2} {cpu:>6.2}");
+    }
+    println!(" {:>8.0} {:>5.0}", ms(warm.elapsed), ms(warm.cpu));
 }
 
 /// What ours makes of next hops, routes, neighbours and forwarding entries for the pods' prefixes.

@@ -1,8 +1,10 @@
-//! Time that passes, and the thread's own CPU time, kernel included: that one is the same on a machine that has more to do.
+//! Time that passes, and CPU time, the kernel's included: that is much the same on a machine that has more to do.
 
 use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
+
+use crate::measure::cpu_of_children;
 
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Spent {
@@ -18,6 +20,22 @@ impl Spent {
             elapsed: start.elapsed(),
             cpu: cpu().saturating_sub(before),
         }
+    }
+
+    /// With the CPU time of the processes that it starts and waits for.
+    pub(super) fn on_children(body: impl FnOnce()) -> Self {
+        let before = cpu_of_children();
+        let mut spent = Self::on(body);
+        spent.cpu = cpu_of_children().saturating_sub(before);
+        spent
+    }
+
+    /// How many times as much as the other: time that passes, and CPU time.
+    pub(super) fn beside(self, other: Self) -> (f64, f64) {
+        (
+            self.elapsed.div_duration_f64(other.elapsed),
+            self.cpu.div_duration_f64(other.cpu),
+        )
     }
 
     /// The median of each.
