@@ -23,6 +23,9 @@ const RATION: f64 = 1.0;
 const SHARE: f64 = 0.2;
 /// What one of them is thought to take at least, in seconds: there is more to it than the comparison.
 const LEAST: f64 = 0.002;
+/// Most seconds that one comparison counts for beyond the ration, however long it took (the process may have been stopped):
+/// the next one is put off by two seconds at most.
+const DEBT: f64 = 0.4;
 /// The first pause before a retry.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 /// The longest.
@@ -130,7 +133,7 @@ impl Pace {
         self.last_full = Some(now);
         if let Some(began) = self.asked_at.take() {
             let took = now.saturating_duration_since(began).as_secs_f64();
-            self.ration = self.ration_at(now) - took.max(LEAST);
+            self.ration = (self.ration_at(now) - took.max(LEAST)).max(-DEBT);
             self.rationed_at = Some(now);
         }
         if failed {
@@ -287,6 +290,17 @@ mod tests {
             }
             assert!(count.contains(&comparisons), "{comparisons}");
         }
+    }
+
+    #[test]
+    fn a_comparison_that_took_long_puts_the_next_one_off_by_two_seconds_at_most() {
+        let (mut pace, now) = settled();
+        pace.disturbed(now);
+        pace.begin_full(now);
+        let end = now + 11_000 * MS;
+        pace.end_full(end, false, 0.0);
+        pace.disturbed(end);
+        assert_eq!(pace.step(end, false), Step::Wait(Some(end + 2_000 * MS)));
     }
 
     #[test]
