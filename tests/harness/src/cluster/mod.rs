@@ -11,6 +11,26 @@
 //! Router and outside host know no route to any pod. Segments are bridges in a namespace of their own; every node and
 //! every pod has its own. Nothing of the machine's network is touched, no program is needed, and all of it ends with
 //! the process.
+//!
+//! ```no_run
+//! use cni_testkit::cluster::{Attached, Cluster, Layout, Matrix};
+//! use cni_testkit::{Chain, workspace_plugin_dir};
+//! use serde_json::json;
+//!
+//! let cluster = Cluster::build(&Layout::new(3).behind_the_router(&[2]));
+//! let plugin = json!({
+//!     "type": "vxlan",
+//!     "cluster": { "file": "/run/cluster.json" },
+//!     "ipam": { "type": "host-local" },
+//! });
+//! let list = json!({ "cniVersion": "1.1.0", "name": "net", "plugins": [plugin] });
+//! let chain = Chain::new(list, &[&workspace_plugin_dir()]);
+//! for node in cluster.nodes() {
+//!     node.write("/run/cluster.json", &cluster.describe(0..3).to_string());
+//! }
+//! let pods: Vec<Attached> = cluster.nodes().iter().map(|node| node.attach(&chain)).collect();
+//! Matrix::of(&pods).assert_all(12);
+//! ```
 
 mod attached;
 mod flannel;
