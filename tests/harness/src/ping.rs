@@ -85,8 +85,7 @@ impl Ping {
                     format!("no answer from {} within {:?}", self.target, self.timeout),
                 ));
             }
-            socket.set_read_timeout(Some(left))?;
-            match Self::receive(&socket) {
+            match Self::receive(&socket, left) {
                 Ok(packet) if self.answers(&packet, &request) => return Ok(start.elapsed()),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -138,8 +137,10 @@ impl Ping {
             .is_some_and(|icmp| icmp.first() == Some(&kind) && icmp.get(4..) == request.get(4..))
     }
 
-    /// The next packet on a socket of [`Ping::open`].
-    pub(crate) fn receive(socket: &Socket) -> io::Result<Vec<u8>> {
+    /// The next packet on a socket of [`Ping::open`], or [`io::ErrorKind::WouldBlock`] when none comes for so long.
+    pub(crate) fn receive(socket: &Socket, limit: Duration) -> io::Result<Vec<u8>> {
+        // The option counts whole microseconds, and none means to wait for ever (socket(7), SO_RCVTIMEO).
+        socket.set_read_timeout(Some(limit.max(Duration::from_micros(1))))?;
         let mut buffer = vec![0; 65536];
         let length = io::Read::read(&mut &*socket, &mut buffer)?;
         buffer.truncate(length);
@@ -157,4 +158,25 @@ pub(crate) fn checksum(bytes: &[u8]) -> u16 {
         sum = (sum & 0xffff) + (sum >> 16);
     }
     !(sum as u16)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn a_wait_shorter_than_the_kernel_counts_ends_all_the_same() {
+        let (ended, end) = mpsc::channel();
+        // On a thread of its own, which a wait that does not end leaves behind.
+        thread::spawn(move || {
+            let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).expect("a socket");
+            let outcome = Ping::receive(&socket, Duration::from_nanos(1));
+            let _ = ended.send(outcome.map_err(|error| error.kind()));
+        });
+        let outcome = end.recv_timeout(Duration::from_secs(5));
+        assert_eq!(outcome, Ok(Err(io::ErrorKind::WouldBlock)));
+    }
 }

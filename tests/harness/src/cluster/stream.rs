@@ -114,10 +114,7 @@ fn listen(ping: &Ping, socket: &Socket, probes: &mut [Probe], until: Instant) {
         if left.is_zero() {
             return;
         }
-        socket
-            .set_read_timeout(Some(left))
-            .expect("a receive timeout");
-        let packet = match Ping::receive(socket) {
+        let packet = match Ping::receive(socket, left) {
             Ok(packet) => packet,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             // An ICMP error about an earlier request is reported once, and its request counted as lost.
