@@ -55,6 +55,7 @@
 //! | [`spec`] | the wire: environment, configuration, results of all versions, errors, names |
 //! | [`backend`] | the trait, and what it is asked |
 //! | [`attach`] | the life of an attachment by a veth pair |
+//! | [`chained`] | plugins that follow another one in a chain: published ports, firewall, bandwidth, tuning |
 //! | [`plan`] | declare, diff, apply, unwind |
 //! | [`cluster`] | who the other nodes are |
 //! | [`fabric`] | what connects this node with them |
@@ -70,6 +71,7 @@
 pub mod attach;
 pub mod backend;
 mod cancel;
+pub mod chained;
 #[cfg(any(test, feature = "kernel", feature = "testing"))]
 mod channel;
 pub mod cluster;

@@ -4,7 +4,7 @@ use crate::backend::{CheckRequest, Context};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ipam::IpamRequest;
 use crate::plan::{Desired, Handles, Scope, diff, observe};
-use crate::spec::AddResult;
+use crate::spec::{AddResult, Attachment};
 
 /// Compares, and changes nothing. `drifts` are differences that the backend has found on its own.
 ///
@@ -52,8 +52,12 @@ pub async fn check(
 /// What the previous result says of the attachment's own interface: its addresses, and the routes that go through it.
 /// Plugins later in the chain may have added interfaces, addresses and routes; those are not ours to judge.
 pub fn of_prev_result(request: &CheckRequest<'_>) -> AddResult {
-    let prev = request.prev_result;
-    let name = request.attachment.interface.as_str();
+    of_own_interface(request.attachment, request.prev_result)
+}
+
+/// As [`of_prev_result`], of any result.
+pub(crate) fn of_own_interface(attachment: &Attachment, prev: &AddResult) -> AddResult {
+    let name = attachment.interface.as_str();
     let is_ours = |index: i64| {
         let interface = usize::try_from(index).ok();
         let interface = interface.and_then(|index| prev.interfaces.get(index));
@@ -77,7 +81,7 @@ pub fn of_prev_result(request: &CheckRequest<'_>) -> AddResult {
 mod tests {
     use super::*;
     use crate::spec::result::Route;
-    use crate::spec::{Attachment, CniArgs, Interface, IpConfig, NetworkConfig};
+    use crate::spec::{CniArgs, Interface, IpConfig, NetworkConfig};
     use crate::testing::FakeKernel;
 
     fn of(prev: &AddResult) -> AddResult {

@@ -232,7 +232,7 @@ async fn masquerade_elements(
     Ok(found)
 }
 
-async fn elements_in(
+pub(crate) async fn elements_in(
     firewall: &dyn Firewall,
     place: &Elements,
     mark: &Mark,
@@ -251,7 +251,7 @@ async fn elements_in(
 }
 
 /// Deletes the elements, or nothing where there are none.
-pub(super) fn deletion(table: &Table, set: &str, elements: Vec<Element>) -> Vec<FirewallChange> {
+pub(crate) fn deletion(table: &Table, set: &str, elements: Vec<Element>) -> Vec<FirewallChange> {
     if elements.is_empty() {
         return Vec::new();
     }

@@ -126,21 +126,32 @@ async fn stale_elements(
     request: &GcRequest<'_>,
     elements: &[Elements],
 ) -> Result<Vec<FirewallChange>> {
-    let marks = request.valid.marks(request.network);
-    let masquerade = [nat::PODS4, nat::PODS6].map(|set| (nat::table(), set));
-    let own = elements
-        .iter()
-        .map(|place| (place.table.clone(), place.set.as_str()));
+    let masquerade = [nat::PODS4, nat::PODS6].map(|set| Elements {
+        table: nat::table(),
+        set: set.to_owned(),
+        keys: None,
+    });
     let mut changes = Vec::new();
-    for (table, set) in masquerade.into_iter().chain(own) {
-        let mut found = cx.host.firewall.elements(&table, set).await?;
-        found.retain(|element| {
-            let comment = element.comment.as_deref().unwrap_or_default();
-            is_stale(comment, request.network, &marks)
-        });
-        changes.extend(deletion(&table, set, found));
+    for place in masquerade.iter().chain(elements) {
+        changes.extend(stale_in(cx, request, place).await?);
     }
     Ok(changes)
+}
+
+/// What deletes the elements of this network's attachments that are not valid from a set or map.
+pub(crate) async fn stale_in(
+    cx: &Context<'_>,
+    request: &GcRequest<'_>,
+    place: &Elements,
+) -> Result<Vec<FirewallChange>> {
+    let marks = request.valid.marks(request.network);
+    let firewall = &cx.host.firewall;
+    let mut found = firewall.elements(&place.table, &place.set).await?;
+    found.retain(|element| {
+        let comment = element.comment.as_deref().unwrap_or_default();
+        is_stale(comment, request.network, &marks)
+    });
+    Ok(deletion(&place.table, &place.set, found))
 }
 
 /// The network's chains of the masquerade that no element leads to, and the whole table once it is empty. Not while an

@@ -15,9 +15,12 @@ pub mod inside;
 pub mod ready;
 
 pub use add::{add, seal};
+pub(crate) use check::of_own_interface;
 pub use check::{check, of_prev_result};
+pub(crate) use del::elements_in;
 pub use del::{Elements, del, del_plan};
 pub use gc::gc;
+pub(crate) use gc::stale_in;
 
 use async_trait::async_trait;
 
@@ -74,7 +77,7 @@ pub struct Declaration {
     pub result: AddResult,
 }
 
-fn host_handles<'a>(cx: &Context<'a>) -> Handles<'a> {
+pub(crate) fn host_handles<'a>(cx: &Context<'a>) -> Handles<'a> {
     Handles {
         host: cx.host,
         sandbox: None,
@@ -82,7 +85,7 @@ fn host_handles<'a>(cx: &Context<'a>) -> Handles<'a> {
 }
 
 /// A caller's mistake that must not pass for something done: DEL has a plan of its own, GC has none.
-fn not_in_a_dry_run(verb: &str) -> Error {
+pub(crate) fn not_in_a_dry_run(verb: &str) -> Error {
     Error::new(
         ErrorKind::Internal,
         format!("{verb} was asked to act in a dry run, which must change nothing"),

@@ -1,0 +1,23 @@
+//! Chains of plugins on the real kernel. See `cni_testkit` for what a test here can rely on.
+
+mod bandwidth;
+mod firewall;
+mod portmap;
+mod tuning;
+mod whole;
+
+use std::process::ExitCode;
+
+use cni_testkit::run_with_plugins;
+
+fn main() -> ExitCode {
+    let all = [
+        portmap::TESTS,
+        firewall::TESTS,
+        bandwidth::TESTS,
+        tuning::TESTS,
+        whole::TESTS,
+    ]
+    .concat();
+    run_with_plugins(&all)
+}

@@ -1,0 +1,5 @@
+//! What tuning sets, and what DEL restores.
+
+use cni_testkit::Test;
+
+pub(crate) const TESTS: &[Test] = &[];
