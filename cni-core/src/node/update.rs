@@ -95,10 +95,9 @@ impl<'a> Updater<'a> {
 
     /// The state, if it still describes what is there.
     async fn current(&self) -> Result<Option<State>> {
-        let Some(now) = self.source()? else {
-            return Ok(None);
-        };
-        let Some(state) = self.dir.read()? else {
+        // First of all: it may be another network's.
+        let state = self.dir.read()?;
+        let (Some(now), Some(state)) = (self.source()?, state) else {
             return Ok(None);
         };
         let Some(made) = state.fingerprint.as_ref().filter(|made| made.source == now) else {
