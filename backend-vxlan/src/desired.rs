@@ -337,6 +337,7 @@ impl Fabric for VxlanFabric {
                 vxlan.port
             ),
         }];
+        let hops_by_address = vxlan.local.is_none() && facts.next_hops;
         let mtu = self.mtu(me, census, facts, (&vxlan, &addresses), &mut choices)?;
         let protocol = self.config.node.protocol;
         let mut items = desired::unused_addresses(me, facts, protocol);
@@ -348,6 +349,7 @@ impl Fabric for VxlanFabric {
             table: purpose.spec(network, &me.prefixes, Some(&self.device), census),
             items,
             device: Some(self.device.clone()),
+            hops_by_address,
             mtu,
             choices,
         })

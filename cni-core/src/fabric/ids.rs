@@ -1,11 +1,13 @@
 //! Ids of next hops: derived, so that nothing has to be stored and every process finds the same.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use crate::cluster::{Node, NodeUid};
-use crate::spec::names::hash128;
+use crate::spec::names::{hash128, mix};
 
-/// Ids of next hops: a pure function of the cluster's nodes, unique among them, stable for a node as far as that goes.
+/// Ids of next hops: a pure function of the cluster's nodes, unique among them, stable for a node (and, where the base says so,
+/// its underlay addresses) as far as that goes.
 pub trait NextHopIds {
     /// The id for routes of one family through a peer; where one serves both families, `ipv6` is said.
     fn id(&self, peer: &Node, ipv6: bool) -> u32;
@@ -13,15 +15,13 @@ pub trait NextHopIds {
 
 /// The ids of a set of nodes.
 ///
-/// A node's id is `0x4000_0000` and 30 bits of a hash of protocol, uid and family: far from the low numbers that people and
-/// the kernel choose, and another one for another network's protocol. Where two nodes' are the same, the one with the
+/// A node's id is `0x4000_0000` and 30 bits of a hash of protocol, uid, family and perhaps underlay addresses: far from the low
+/// numbers that people and the kernel choose, and another one for another network's protocol. Where two nodes' are the same, the one with the
 /// lower uid (IPv4 first) keeps it, and the other gets the next that is nobody's: among 10,000 nodes that
 /// happens in one cluster of five.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Ids {
-    protocol: u8,
-    /// The bits that are taken of a hash.
-    mask: u32,
+    from: Source,
     /// What everybody's hash says, sorted; one that two have stands there twice.
     natural: Vec<u32>,
     /// Who has another than that.
@@ -30,43 +30,39 @@ pub(super) struct Ids {
     contested: Vec<u32>,
 }
 
+/// What ids are made from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Source {
+    /// Our protocol.
+    pub(super) protocol: u8,
+    /// Whether a node of other underlay addresses has other ids.
+    pub(super) addresses: bool,
+    /// The bits that are taken of a hash: at most [`ALL_BITS`].
+    pub(super) mask: u32,
+}
+
 /// The ids of other nodes are not what they were: everything has to be looked at anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shifted;
 
 /// The bit that all ids have, and none that the kernel gives by itself (they count from 1).
 const BASE: u32 = 0x4000_0000;
+/// All bits of a hash that an id has room for.
+pub(super) const ALL_BITS: u32 = BASE - 1;
 const FAMILIES: [bool; 2] = [false, true];
 
 impl Ids {
     /// The ids of these nodes, which come by ascending uid.
     pub(super) fn of<'a, I: Iterator<Item = &'a Node>>(
-        protocol: u8,
-        nodes: impl Fn() -> I,
-    ) -> Self {
-        Self::with_bits(protocol, BASE - 1, nodes)
-    }
-
-    /// Whether this is the id of one of the nodes.
-    pub(super) fn holds(&self, id: u32) -> bool {
-        let displaced = || self.displaced.values().any(|other| *other == id);
-        self.natural.binary_search(&id).is_ok() || displaced()
-    }
-
-    pub(super) fn with_bits<'a, I: Iterator<Item = &'a Node>>(
-        protocol: u8,
-        mask: u32,
+        from: Source,
         nodes: impl Fn() -> I,
     ) -> Self {
         let mut ids = Self {
-            protocol,
-            mask,
+            from,
             ..Self::default()
         };
         let all = || nodes().flat_map(|node| FAMILIES.map(|ipv6| (node, ipv6)));
-        ids.natural = all()
-            .map(|(node, ipv6)| ids.natural(&node.uid, ipv6))
-            .collect();
+        ids.natural = all().map(|(node, ipv6)| from.natural(node, ipv6)).collect();
         ids.natural.sort_unstable();
         let twice = ids
             .natural
@@ -80,7 +76,7 @@ impl Ids {
             return ids;
         }
         for (node, ipv6) in all() {
-            let id = ids.natural(&node.uid, ipv6);
+            let id = from.natural(node, ipv6);
             match shared.get_mut(&id) {
                 None => {}
                 Some(taken) if !*taken => *taken = true,
@@ -92,13 +88,24 @@ impl Ids {
         ids
     }
 
+    /// Whether this is the id of one of the nodes.
+    pub(super) fn holds(&self, id: u32) -> bool {
+        let displaced = || self.displaced.values().any(|other| *other == id);
+        self.natural.binary_search(&id).is_ok() || displaced()
+    }
+
+    /// Whether the node has other ids than it had.
+    pub(super) fn differ(&self, before: &Node, after: &Node) -> bool {
+        self.from.addresses && before.underlay != after.underlay
+    }
+
     /// A node comes.
     ///
     /// # Errors
     /// Ids are not what they were, and have to be found anew ([`Ids::of`]).
-    pub(super) fn add(&mut self, uid: &NodeUid) -> Result<(), Shifted> {
+    pub(super) fn add(&mut self, node: &Node) -> Result<(), Shifted> {
         for ipv6 in FAMILIES {
-            let id = self.natural(uid, ipv6);
+            let id = self.from.natural(node, ipv6);
             let place = self.natural.binary_search(&id);
             match place {
                 Err(place) if self.contested.binary_search(&id).is_err() => {
@@ -114,9 +121,9 @@ impl Ids {
     ///
     /// # Errors
     /// Ids are not what they were, and have to be found anew ([`Ids::of`]).
-    pub(super) fn remove(&mut self, uid: &NodeUid) -> Result<(), Shifted> {
+    pub(super) fn remove(&mut self, node: &Node) -> Result<(), Shifted> {
         for ipv6 in FAMILIES {
-            let id = self.natural(uid, ipv6);
+            let id = self.from.natural(node, ipv6);
             let place = self.natural.binary_search(&id);
             match place {
                 Ok(place) if self.contested.binary_search(&id).is_err() => {
@@ -126,13 +133,6 @@ impl Ids {
             }
         }
         Ok(())
-    }
-
-    fn natural(&self, uid: &NodeUid, ipv6: bool) -> u32 {
-        let mut buffer = [0; 4];
-        let protocol = char::from(self.protocol).encode_utf8(&mut buffer);
-        let family = if ipv6 { "6" } else { "4" };
-        BASE | (hash128(&["next hop", protocol, uid.as_str(), family]) as u32 & self.mask)
     }
 
     fn displace(&mut self, uid: &NodeUid, ipv6: bool, id: u32) {
@@ -157,7 +157,27 @@ impl NextHopIds for Ids {
         {
             return *id;
         }
-        self.natural(&peer.uid, ipv6)
+        self.from.natural(peer, ipv6)
+    }
+}
+
+impl Source {
+    fn natural(self, node: &Node, ipv6: bool) -> u32 {
+        let mut buffer = [0; 4];
+        let protocol = char::from(self.protocol).encode_utf8(&mut buffer);
+        let family = if ipv6 { "6" } else { "4" };
+        let mut hash = hash128(&["next hop", protocol, node.uid.as_str(), family]) as u64;
+        if self.addresses {
+            for address in &node.underlay {
+                let address = match address {
+                    IpAddr::V4(address) => address.to_ipv6_mapped(),
+                    IpAddr::V6(address) => *address,
+                };
+                let bits = u128::from(address);
+                hash = mix(mix(hash ^ bits as u64) ^ (bits >> 64) as u64);
+            }
+        }
+        BASE | (hash as u32 & self.mask)
     }
 }
 
@@ -169,8 +189,21 @@ mod tests {
 
     use super::*;
 
+    fn source(protocol: u8, bits: u32) -> Source {
+        Source {
+            protocol,
+            addresses: true,
+            mask: (1 << bits) - 1,
+        }
+    }
+
     fn nodes(uids: &BTreeSet<u16>) -> Vec<Node> {
-        let node = |uid: &u16| Node::new(NodeUid::new(&format!("{uid:05}")), "n");
+        let node = |uid: &u16| {
+            let mut node = Node::new(NodeUid::new(&format!("{uid:05}")), "n");
+            let [high, low] = uid.to_be_bytes();
+            node.underlay = vec![[10, 0, high, low].into(), "2001:db8::1".parse().unwrap()];
+            node
+        };
         uids.iter().map(node).collect()
     }
 
@@ -188,7 +221,7 @@ mod tests {
             bits in 2_u32..10,
         ) {
             let nodes = nodes(&uids);
-            let ids = Ids::with_bits(167, (1 << bits) - 1, || nodes.iter());
+            let ids = Ids::of(source(167, bits), || nodes.iter());
             let given = all(&ids, &nodes);
             let distinct: BTreeSet<u32> = given.iter().copied().collect();
             prop_assert_eq!(distinct.len(), nodes.len() * 2);
@@ -201,20 +234,19 @@ mod tests {
             change in 0_u16..500,
             bits in 4_u32..12,
         ) {
-            let mask = (1 << bits) - 1;
             let before = nodes(&uids);
-            let mut ids = Ids::with_bits(167, mask, || before.iter());
+            let mut ids = Ids::of(source(167, bits), || before.iter());
             let old = all(&ids, &before);
-            let uid = NodeUid::new(&format!("{change:05}"));
+            let changed = &nodes(&BTreeSet::from([change]))[0];
             let mut after = uids.clone();
             let outcome = if after.remove(&change) {
-                ids.remove(&uid)
+                ids.remove(changed)
             } else {
                 after.insert(change);
-                ids.add(&uid)
+                ids.add(changed)
             };
             let after = nodes(&after);
-            let fresh = Ids::with_bits(167, mask, || after.iter());
+            let fresh = Ids::of(source(167, bits), || after.iter());
             if outcome.is_ok() {
                 prop_assert_eq!(&ids, &fresh);
                 for (node, id) in before.iter().zip(old.chunks(2)) {
@@ -229,7 +261,24 @@ mod tests {
     #[test]
     fn another_networks_protocol_has_other_ids() {
         let nodes = nodes(&BTreeSet::from([1]));
-        let of = |protocol| all(&Ids::of(protocol, || nodes.iter()), &nodes);
+        let of = |protocol| all(&Ids::of(source(protocol, 30), || nodes.iter()), &nodes);
         assert_ne!(of(167), of(168));
+    }
+
+    #[test]
+    fn a_node_of_other_addresses_has_other_ids_where_they_follow_from_those() {
+        let nodes = nodes(&BTreeSet::from([1]));
+        let mut moved = nodes.clone();
+        moved[0].underlay = vec!["192.0.2.2".parse().unwrap()];
+        for addresses in [false, true] {
+            let from = Source {
+                addresses,
+                ..source(167, 30)
+            };
+            let ids = Ids::of(from, || nodes.iter());
+            let of = |nodes: &[Node]| all(&Ids::of(from, || nodes.iter()), nodes);
+            assert_eq!(of(&nodes) != of(&moved), addresses);
+            assert_eq!(ids.differ(&nodes[0], &moved[0]), addresses);
+        }
     }
 }

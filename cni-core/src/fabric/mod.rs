@@ -114,6 +114,10 @@ pub struct Base {
     pub items: Vec<Item>,
     /// The tunnel's device, where there is one: neighbours and forwarding entries of it are all ours.
     pub device: Option<Arc<str>>,
+    /// Next hops lead to peers' underlay addresses. Then their ids follow from those, too: a peer that moves gets its new next
+    /// hop beside the old one, and its routes change over, one by one and without a gap. Where it is `false` the next hop would
+    /// be replaced, and each replacement makes the kernel walk all routes (`nexthop_replace_notify`).
+    pub hops_by_address: bool,
     /// The largest packet of a pod, in bytes.
     pub mtu: u32,
     /// What was chosen of several possibilities, for people: the data path, the underlay's family.

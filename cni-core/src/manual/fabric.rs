@@ -83,8 +83,8 @@
 //! is: an IPv4 route of ours is put ahead of it (`ip route prepend`); an IPv6 route of ours wins by its metric, 128, over
 //! the usual 1024. Where another program's wins all the same, the [`Report`] says so and names the peer.
 //!
-//! Next hops have ids that follow from node and protocol ([`NextHopIds`]), so that every process finds the same ones and nobody
-//! stores any.
+//! Next hops have ids that follow from node and protocol ([`NextHopIds`]), and where [`Base::hops_by_address`] says so from the
+//! node's addresses, so that every process finds the same ones and nobody stores any.
 //!
 //! # What happens on a change
 //!
@@ -144,5 +144,6 @@
 //! [`Census`]: crate::fabric::Census
 //! [`Facts`]: crate::fabric::Facts
 //! [`Item`]: crate::fabric::Item
+//! [`Base::hops_by_address`]: crate::fabric::Base::hops_by_address
 //! [`NextHopIds`]: crate::fabric::NextHopIds
 //! [`Report`]: crate::fabric::Report

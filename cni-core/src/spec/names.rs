@@ -236,7 +236,7 @@ pub(crate) fn hash128(parts: &[&str]) -> u128 {
 }
 
 /// MurmurHash3's finalizer (public domain).
-fn mix(mut value: u64) -> u64 {
+pub(crate) fn mix(mut value: u64) -> u64 {
     value ^= value >> 33;
     value = value.wrapping_mul(0xff51_afd7_ed55_8ccd);
     value ^= value >> 33;

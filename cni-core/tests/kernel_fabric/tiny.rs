@@ -144,6 +144,7 @@ impl Fabric for Tiny {
                 .purpose()
                 .spec(&self.owner().network, &me.prefixes, None, census),
             mtu: 1400,
+            hops_by_address: self.way != Way::Classic,
             ..Base::default()
         };
         for key in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"] {

@@ -24,7 +24,7 @@ use crate::plan::{self, Establishing, Handles, Object, Scope, establish};
 use super::census::{Lengths, Tally};
 use super::diff::{Act, Step, in_order};
 use super::hash::Seed;
-use super::ids::Ids;
+use super::ids::{self, Ids};
 use super::index::{Index, NOBODY, Part, Whose};
 use super::items::Item;
 use super::{Base, Census, Difference, Fabric, Facts, Owner, Reach, Report, Thing, facts, tables};
@@ -347,11 +347,16 @@ impl Engine {
         let census = tally.census(&held);
         let read = facts::read(&self.host, &self.owner).await?;
         let base = self.fabric.base(me, &census, &read.facts)?;
+        let from = ids::Source {
+            protocol: self.owner.protocol,
+            addresses: base.hops_by_address,
+            mask: ids::ALL_BITS,
+        };
         Ok(Known {
             me: me.clone(),
             tally,
             census,
-            ids: Ids::of(self.owner.protocol, || view.peers().map(|peer| &**peer)),
+            ids: Ids::of(from, || view.peers().map(|peer| &**peer)),
             facts: read.facts,
             devices: read.devices,
             table,

@@ -43,10 +43,22 @@ impl Engine {
         }
         let kept = changes.iter().filter(is_peer).try_for_each(|change| {
             match (&change.before, &change.after) {
-                (Some(_), None) => known.ids.remove(&change.uid),
-                (None, Some(_)) => known.ids.add(&change.uid),
+                (Some(before), None) => known.ids.remove(before),
+                (Some(before), Some(after)) if known.ids.differ(before, after) => {
+                    known.ids.remove(before)
+                }
                 _ => Ok(()),
             }
+        });
+        // All that go before any that comes, as if it were the next cluster from the beginning.
+        let kept = changes.iter().filter(is_peer).fold(kept, |kept, change| {
+            kept.and_then(|()| match (&change.before, &change.after) {
+                (None, Some(after)) => known.ids.add(after),
+                (Some(before), Some(after)) if known.ids.differ(before, after) => {
+                    known.ids.add(after)
+                }
+                _ => Ok(()),
+            })
         });
         let census = known.tally.census(&known.held);
         let base = match **me == *known.me && census == known.census {

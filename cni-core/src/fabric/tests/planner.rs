@@ -11,7 +11,7 @@ use super::tiny::{ALL, CLASSIC, FLOW, INLINE, PROTOCOL, Tiny, route};
 use crate::cluster::{Node, NodeUid};
 use crate::fabric::diff::{Act, Step, Steps, Told, Why, delta, in_order};
 use crate::fabric::hash::Seed;
-use crate::fabric::ids::Ids;
+use crate::fabric::ids::{Ids, Source};
 use crate::fabric::index::{Index, Part, Whose};
 use crate::fabric::items::{Item, Member};
 use crate::fabric::{Base, Fabric, Facts};
@@ -128,13 +128,18 @@ fn update(fabric: Tiny, before: &Cluster, after: &Cluster, ids: &Ids) -> Steps {
     delta(Seed::random(), PROTOCOL, old, new)
 }
 
-fn ids(cluster: &Cluster, bits: u32) -> Ids {
-    Ids::with_bits(PROTOCOL, (1 << bits) - 1, || cluster.values())
+fn ids(fabric: Tiny, cluster: &Cluster, bits: u32) -> Ids {
+    let from = Source {
+        protocol: PROTOCOL,
+        addresses: fabric.hops_by_address(),
+        mask: (1 << bits) - 1,
+    };
+    Ids::of(from, || cluster.values())
 }
 
 fn fresh(fabric: Tiny, cluster: &Cluster, bits: u32) -> World {
     let mut world = World::default();
-    let steps = full(fabric, &world, cluster, &ids(cluster, bits));
+    let steps = full(fabric, &world, cluster, &ids(fabric, cluster, bits));
     assert!(steps.removals.is_empty());
     world.apply(&steps);
     world
@@ -155,14 +160,18 @@ proptest! {
                 for next in &form {
                     by_full.watch(&last, next);
                     by_update.watch(&last, next);
-                    let new_ids = ids(next, bits);
+                    let new_ids = ids(fabric, next, bits);
                     by_full.apply(&full(fabric, &by_full, next, &new_ids));
 
-                    let mut old_ids = ids(&last, bits);
-                    let gone = last.keys().filter(|uid| !next.contains_key(*uid));
-                    let mut outcome = gone.map(|uid| old_ids.remove(uid)).collect::<Vec<_>>();
-                    let come = next.keys().filter(|uid| !last.contains_key(*uid));
-                    outcome.extend(come.map(|uid| old_ids.add(uid)));
+                    let mut old_ids = ids(fabric, &last, bits);
+                    let same = |node: &&Node, other: &Cluster| {
+                        let other = other.get(&node.uid);
+                        other.is_some_and(|other| !new_ids.differ(node, other))
+                    };
+                    let gone = last.values().filter(|node| !same(node, next));
+                    let mut outcome = gone.map(|node| old_ids.remove(node)).collect::<Vec<_>>();
+                    let come = next.values().filter(|node| !same(node, &last));
+                    outcome.extend(come.map(|node| old_ids.add(node)));
                     let steps = if outcome.iter().all(Result::is_ok) {
                         update(fabric, &last, next, &new_ids)
                     } else {
@@ -190,7 +199,7 @@ proptest! {
         let (from, to) = (ALL[from], ALL[to]);
         let mut world = fresh(from, &before, 30);
         world.watch(&before, &after);
-        let steps = full(to, &world, &after, &ids(&after, 30));
+        let steps = full(to, &world, &after, &ids(to, &after, 30));
         world.apply(&steps);
         prop_assert_eq!(world.state(), fresh(to, &after, 30).state());
     }
@@ -210,12 +219,12 @@ proptest! {
             let foreign: Vec<Entry> = foreign.iter().map(|(n, metric, first)| {
                 strange(&world, *n, *metric, *first)
             }).collect();
-            let steps = full(fabric, &world, &cluster, &ids(&cluster, 30));
+            let steps = full(fabric, &world, &cluster, &ids(fabric, &cluster, 30));
             world.apply(&steps);
             let mut expected = wanted.0.clone();
             expected.extend(foreign.iter().map(|entry| format!("{entry:?}")));
             prop_assert_eq!(&world.state().0, &expected);
-            prop_assert_eq!(full(fabric, &world, &cluster, &ids(&cluster, 30)), Steps::default());
+            prop_assert_eq!(full(fabric, &world, &cluster, &ids(fabric, &cluster, 30)), Steps::default());
             ours_first(&world);
         }
     }
@@ -319,7 +328,7 @@ fn a_prefix_that_moves_between_peers_is_one_replacement_of_a_route() {
         .prefixes
         .push(moved);
     for fabric in [FLOW, CLASSIC] {
-        let steps = update(fabric, &before, &after, &ids(&before, 30));
+        let steps = update(fabric, &before, &after, &ids(fabric, &before, 30));
         assert_eq!(
             acts(&steps),
             [
@@ -330,7 +339,7 @@ fn a_prefix_that_moves_between_peers_is_one_replacement_of_a_route() {
         );
     }
     // Where each peer has its own metric, both stand beside each other for a moment.
-    let steps = update(INLINE, &before, &after, &ids(&before, 30));
+    let steps = update(INLINE, &before, &after, &ids(INLINE, &before, 30));
     let order = [
         (Act::Add, "member"),
         (Act::Add, "route"),
@@ -341,16 +350,25 @@ fn a_prefix_that_moves_between_peers_is_one_replacement_of_a_route() {
 }
 
 #[test]
-fn a_peer_that_moves_is_one_replacement() {
+fn a_peer_that_moves_is_never_without_a_way() {
     let before = two_nodes();
     let mut after = before.clone();
     let peer = after.get_mut(&NodeUid::new("uid-1")).unwrap();
     peer.underlay = vec!["192.0.2.77".parse().unwrap()];
     let members = [(Act::Add, "member"), (Act::Del, "member")];
-    for (fabric, what) in [(FLOW, "next hop"), (CLASSIC, "fdb"), (INLINE, "route")] {
-        let steps = update(fabric, &before, &after, &ids(&before, 30));
+    for (fabric, what) in [(CLASSIC, "fdb"), (INLINE, "route")] {
+        let steps = update(fabric, &before, &after, &ids(fabric, &before, 30));
         assert_eq!(acts(&steps), [members[0], (Act::Replace, what), members[1]]);
     }
+    let steps = update(FLOW, &before, &after, &ids(FLOW, &before, 30));
+    let order = [
+        members[0],
+        (Act::Add, "next hop"),
+        (Act::Replace, "route"),
+        (Act::Del, "next hop"),
+        members[1],
+    ];
+    assert_eq!(acts(&steps), order);
 }
 
 #[test]
@@ -358,10 +376,10 @@ fn a_peer_is_made_from_the_far_end_and_removed_from_the_near_one() {
     let both = two_nodes();
     let mut one = both.clone();
     one.remove(&NodeUid::new("uid-2"));
-    let steps = update(CLASSIC, &one, &both, &ids(&both, 30));
+    let steps = update(CLASSIC, &one, &both, &ids(CLASSIC, &both, 30));
     let order = ["member", "fdb", "neighbour", "next hop", "route"];
     assert_eq!(acts(&steps), order.map(|what| (Act::Add, what)));
-    let steps = update(CLASSIC, &both, &one, &ids(&both, 30));
+    let steps = update(CLASSIC, &both, &one, &ids(CLASSIC, &both, 30));
     let reverse: Vec<_> = order.iter().rev().map(|what| (Act::Del, *what)).collect();
     assert_eq!(acts(&steps), reverse);
 }

@@ -60,6 +60,10 @@ impl Tiny {
         let device = "vx9";
         Self { device, ..self }
     }
+
+    pub(super) fn hops_by_address(self) -> bool {
+        self.way == Way::Flow
+    }
 }
 
 impl Fabric for Tiny {
@@ -77,6 +81,7 @@ impl Fabric for Tiny {
         let mut base = Base {
             table: PURPOSE.spec(&network, &me.prefixes, None, census),
             device: Some(self.device.into()),
+            hops_by_address: self.hops_by_address(),
             mtu: 1400,
             choices: vec![format!("IPv6 {}", facts.ipv6)],
             ..Base::default()
