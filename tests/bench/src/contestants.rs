@@ -101,6 +101,8 @@ fn build(static_: bool) -> Option<PathBuf> {
             "cni-plugins",
             "--package",
             "ptp",
+            "--package",
+            "node-agent",
         ])
         .arg("--target-dir")
         .arg(&target)

@@ -16,11 +16,13 @@ mod cluster;
 mod contestants;
 mod floor;
 mod gc;
+mod heal;
 mod measure;
 mod node;
 mod parallel;
 mod requests;
 mod store;
+mod throughput;
 mod verbs;
 mod wire;
 
@@ -30,14 +32,17 @@ const HELP: &str = "\
 Usage: bench [SECTION ...] [--runs N] [--dynamic]
 
 Sections (default: all):
-  size      size of the binaries
-  verbs     VERSION, ADD, CHECK and DEL one at a time: time, CPU, memory, processes, netlink messages
-  requests  single requests to the kernel
-  parallel  32 ADDs at once, then 32 DELs
-  store     host-local with 0 and with 65,000 reservations
-  gc        GC of 2,000 stale among 4,000 attachments
-  cluster   a node with 1,000, 10,000 and 40,000 peers: beside ip and bridge, and beside messages encoded before
-  node      ADD on a node of a cluster of 10 and of 10,000 nodes, beside the bridge's
+  size        size of the binaries
+  verbs       VERSION, ADD, CHECK and DEL one at a time: time, CPU, memory, processes, netlink messages
+  requests    single requests to the kernel
+  parallel    32 ADDs at once, then 32 DELs
+  store       host-local with 0 and with 65,000 reservations
+  gc          GC of 2,000 stale among 4,000 attachments
+  cluster     a node with 1,000, 10,000 and 40,000 peers: beside ip and bridge, and beside messages encoded before
+  changes     among 10,000 peers: one that moves, and a thousand at once
+  node        ADD on a node of a cluster of 10 and of 10,000 nodes, beside the bridge's
+  heal        from damage to repair by the agent, for all that a node can suffer
+  throughput  from pod to pod on another node, beside the same way made by hand
 ";
 
 /// What the command line asks for.
@@ -62,7 +67,7 @@ impl Options {
                 }
                 "--dynamic" => options.dynamic = true,
                 "size" | "requests" | "verbs" | "parallel" | "store" | "gc" | "node"
-                | "cluster" => options.sections.push(word),
+                | "cluster" | "changes" | "heal" | "throughput" => options.sections.push(word),
                 _ => return Err(HELP.to_owned()),
             }
         }
@@ -94,9 +99,10 @@ fn main() -> ExitCode {
 fn run(words: impl Iterator<Item = String>) -> Result<(), String> {
     let options = Options::parse(words)?;
     // Only what measures the plugins needs them built.
-    if options.sections.iter().all(|section| section == "cluster") && !options.sections.is_empty() {
+    let of_the_library = |section: &String| section == "cluster" || section == "changes";
+    if options.sections.iter().all(of_the_library) && !options.sections.is_empty() {
         cni_testkit::enter(&[]).map_err(|error| error.to_string())?;
-        cluster::run(options.runs);
+        run_clusters(&options);
         return Ok(());
     }
     let contestants = Contestants::find(options.dynamic)?;
@@ -125,11 +131,24 @@ fn run(words: impl Iterator<Item = String>) -> Result<(), String> {
     if options.wants("gc") {
         gc::run(&contestants);
     }
-    if options.wants("cluster") {
-        cluster::run(options.runs);
-    }
+    run_clusters(&options);
     if options.wants("node") {
         node::run(&contestants, options.runs);
     }
+    if options.wants("heal") {
+        heal::run(&contestants, options.runs);
+    }
+    if options.wants("throughput") {
+        throughput::run(&contestants, options.runs);
+    }
     Ok(())
+}
+
+fn run_clusters(options: &Options) {
+    if options.wants("cluster") {
+        cluster::run(options.runs);
+    }
+    if options.wants("changes") {
+        cluster::run_changes();
+    }
 }

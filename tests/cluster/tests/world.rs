@@ -65,15 +65,22 @@ impl DataPath {
             Self::Flow | Self::Classic => "vxlan".into(),
             Self::HostGw => "host-gw".into(),
         };
-        match self {
-            Self::Flow => plugin["dataPath"] = "flow".into(),
-            Self::Classic => plugin["dataPath"] = "classic".into(),
-            Self::HostGw => {}
+        if self.is_tunnel() {
+            plugin["dataPath"] = self.name().into();
         }
         for (key, value) in keys.as_object().into_iter().flatten() {
             plugin[key] = value.clone();
         }
         plugin
+    }
+
+    /// The configuration's word for it, or the plugin's name.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Flow => "flow",
+            Self::Classic => "classic",
+            Self::HostGw => "host-gw",
+        }
     }
 
     pub(crate) fn is_tunnel(self) -> bool {

@@ -17,6 +17,11 @@ pub(crate) fn run(runs: usize) {
     scale::run(runs);
 }
 
+/// Runs the section of single changes and bursts.
+pub(crate) fn run_changes() {
+    scale::run_changes();
+}
+
 /// Runs a future to its end on this thread.
 fn wait<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -42,7 +42,18 @@ pub(super) fn run(runs: usize) {
         }
     }
     println!(
-        "\n-- Among 10,000 peers, from the event to the end in the kernel, ms: one peer moves ({CHANGES} times); \
+        "\n-- Resident memory of a process that connects a node from the file, MiB: at its peak, and afterwards"
+    );
+    for path in DataPath::ALL {
+        for peers in SIZES {
+            memory(path, peers);
+        }
+    }
+}
+
+pub(super) fn run_changes() {
+    println!(
+        "\n== Among 10,000 peers, from the event to the end in the kernel, ms: one peer moves ({CHANGES} times); \
          {BURST} peers move at once"
     );
     println!(
@@ -51,14 +62,6 @@ pub(super) fn run(runs: usize) {
     );
     for path in DataPath::ALL {
         changes(path, 10_000);
-    }
-    println!(
-        "\n-- Resident memory of a process that connects a node from the file, MiB: at its peak, and afterwards"
-    );
-    for path in DataPath::ALL {
-        for peers in SIZES {
-            memory(path, peers);
-        }
     }
 }
 

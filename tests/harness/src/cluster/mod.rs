@@ -33,6 +33,7 @@
 //! ```
 
 mod attached;
+mod damage;
 mod flannel;
 mod forge;
 mod layout;
@@ -48,6 +49,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 pub use attached::{Attached, Matrix, Way};
+pub use damage::Damage;
 pub use flannel::{flannel_mac, join_as_flannel};
 pub use forge::Forged;
 pub use layout::{Families, Layout, Segment};
