@@ -169,6 +169,20 @@ pub fn masquerade() -> TableSpec {
         point: HookPoint::Postrouting,
         priority: 100,
     };
+    let raw = Hook {
+        kind: ChainKind::Filter,
+        point: HookPoint::Prerouting,
+        priority: -300,
+    };
+    let is = |field, value| Match::Is {
+        field,
+        value,
+        negated: false,
+    };
+    let tunnel = vec![
+        is(Field::Protocol, Value::Protocol(17)),
+        is(Field::DestinationPort, Value::Port(8472)),
+    ];
     let rules = vec![
         rule(
             vec![
@@ -208,6 +222,7 @@ pub fn masquerade() -> TableSpec {
         ],
         chains: vec![
             chain("post", Some(hook), rules),
+            chain("raw", Some(raw), vec![rule(tunnel, Action::Notrack)]),
             chain("net1", None, vec![rule(vec![], Action::Masquerade)]),
         ],
     }

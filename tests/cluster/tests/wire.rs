@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use cni_testkit::cluster::{Attached, Families, Layout};
+use cni_testkit::cluster::{Attached, Families, Layout, Matrix};
 use cni_testkit::{Capture, Frame, Ping, Test, tests};
 use serde_json::json;
 
@@ -18,6 +18,8 @@ pub(crate) const TESTS: &[Test] = &tests![
     a_pods_largest_packet_fills_the_wire_to_the_byte::<HostGw>,
     the_outer_checksum_over_ipv6_is_there::<Flow>,
     the_outer_checksum_over_ipv6_is_there::<Classic>,
+    what_carries_packets_is_no_connection::<Flow>,
+    what_carries_packets_is_no_connection::<Classic>,
     options_show_on_the_wire::<Flow>,
     options_show_on_the_wire::<Classic>,
 ];
@@ -54,6 +56,19 @@ fn the_wire_shows_what_it_should_and_pods_see_no_trace_of_it<P: Over>() {
             let limits = [&seen.sent, &seen.received].map(hop_limit);
             assert_eq!(limits, [64, 62]);
         }
+    }
+}
+
+fn what_carries_packets_is_no_connection<P: Over>() {
+    let (net, pods) = Net::with_pods(&Layout::new(3), P::PATH.plugin(&json!({})));
+    Matrix::of(&pods).assert_all(24);
+    let port = format!("dport={} ", P::PATH.port());
+    for node in net.cluster.nodes() {
+        let tracked = node.sh("cat /proc/net/nf_conntrack");
+        let inside = tracked.lines().filter(|line| line.contains("src=10.244."));
+        assert!(inside.count() > 0, "{tracked}");
+        let outside = tracked.lines().filter(|line| line.contains(&port));
+        assert_eq!(outside.count(), 0, "{tracked}");
     }
 }
 

@@ -14,6 +14,8 @@ use super::{Inner, Tunnel};
 
 /// `NF_IP_PRI_NAT_SRC`.
 const SRCNAT: i32 = 100;
+/// `NF_IP_PRI_RAW`: ahead of connection tracking (-200).
+const RAW: i32 = -300;
 /// `NF_IP_PRI_MANGLE`: ahead of the host's own filters (0).
 const EARLY: i32 = -150;
 const UDP: u8 = 17;
@@ -78,6 +80,23 @@ pub(super) fn postrouting(own: &[IpNetwork], device: Option<&str>, census: &Cens
         SRCNAT,
         rules,
     )
+}
+
+/// What carries the packets of pods is no connection: each of those has a port of its own there, and none has an answer. The
+/// packets inside are tracked as any other.
+pub(super) fn untracked(tunnel: &Tunnel) -> [ChainSpec; 2] {
+    let notrack = || Rule {
+        matches: vec![
+            is(Field::Protocol, Value::Protocol(UDP)),
+            is(Field::DestinationPort, Value::Port(tunnel.port)),
+        ],
+        action: Action::Notrack,
+    };
+    [
+        ("untracked-in", HookPoint::Prerouting),
+        ("untracked-out", HookPoint::Output),
+    ]
+    .map(|(name, point)| chain(name, ChainKind::Filter, point, RAW, vec![notrack()]))
 }
 
 pub(super) fn input(tunnel: &Tunnel, census: &Census) -> ChainSpec {

@@ -19,6 +19,10 @@
 //!     ip daddr @nodes4 return
 //!     ip saddr 10.244.1.0/24 masquerade
 //!   }
+//!   chain untracked-in {
+//!     type filter hook prerouting priority -300;
+//!     meta l4proto 17 th dport 8472 notrack         # the tunnel itself; the same on the way out
+//!   }
 //!   chain input {
 //!     type filter hook input priority -150;
 //!     meta l4proto != 17 return
@@ -51,7 +55,7 @@ use crate::spec::names::{base32, hash128};
 
 use super::census::Lengths;
 use super::{Census, Item, Member};
-use chains::{input, postrouting};
+use chains::{input, postrouting, untracked};
 use sets::{Set, full_length, length_of, peer_sets, pod_sets};
 
 /// What a network's table is for.
@@ -137,6 +141,7 @@ impl Purpose {
         }
         if let Some(tunnel) = &self.filter {
             spec.sets.extend(peer_sets(census));
+            spec.chains.extend(untracked(tunnel));
             spec.chains.push(input(tunnel, census));
         }
         (!spec.chains.is_empty()).then_some(spec)

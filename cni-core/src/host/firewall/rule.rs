@@ -124,6 +124,8 @@ pub enum Action {
     },
     /// Source NAT to the outgoing interface's address.
     Masquerade,
+    /// Connection tracking leaves the packet alone: it is looked at before that, in a chain of priority -300 (`raw`).
+    Notrack,
 }
 
 /// Longest comment in bytes that nft writes and shows (`NFTNL_UDATA_COMMENT_MAXLEN` less the NUL).
@@ -285,6 +287,7 @@ impl fmt::Display for Action {
                 write!(f, " vmap @{map}")
             }
             Self::Masquerade => f.write_str("masquerade"),
+            Self::Notrack => f.write_str("notrack"),
         }
     }
 }

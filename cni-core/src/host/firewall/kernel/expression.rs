@@ -220,6 +220,7 @@ impl RuleWriter<'_> {
                 });
             }
             Action::Masquerade => self.expression("masq", |_| {}),
+            Action::Notrack => self.expression("notrack", |_| {}),
         }
         Ok(())
     }
