@@ -63,11 +63,14 @@
 //! | [`host`] | the kernel: one small trait for each facility, with value types of our own |
 //! | [`ipam`] | addresses: `host-local` and `static` in process, any other plugin executed |
 //! | [`nat`] | masquerade in nftables |
+//! | [`accept`] | passing a host's own rules for forwarded packets |
+//! | [`chained`] | plugins that follow another one: their whole logic |
 //! | `plugin` | the process: from environment and stdin to a backend, and back |
 //! | `runtime` | the other side: find configurations, run chains, keep results |
 //! | `log`, `testing` | see the features |
 //! | [`manual`] | the book |
 
+pub mod accept;
 pub mod attach;
 pub mod backend;
 mod cancel;

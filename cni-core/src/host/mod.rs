@@ -5,6 +5,7 @@ use std::sync::Arc;
 pub(crate) mod disk;
 pub mod firewall;
 pub mod forwarding;
+pub mod legacy;
 pub mod lock;
 pub mod monitor;
 pub mod netlink;
@@ -21,6 +22,7 @@ pub(crate) mod watch;
 
 pub use firewall::Firewall;
 pub use forwarding::Forwarding;
+pub use legacy::LegacyTables;
 pub use lock::HostLock;
 pub use monitor::{KernelEvent, Monitor};
 pub use netlink::{Netlink, NetlinkExt};
@@ -36,6 +38,8 @@ pub struct Host {
     pub forwarding: Arc<dyn Forwarding>,
     /// nftables of the host's namespace.
     pub firewall: Arc<dyn Firewall>,
+    /// The legacy tables of iptables in the host's namespace, where it has any.
+    pub legacy: Arc<dyn LegacyTables>,
     /// Kernel parameters of the host's namespace.
     pub sysctl: Arc<dyn Sysctl>,
     /// Serialises the few things that concurrent plugin processes cannot do by exclusive creation.
@@ -83,6 +87,7 @@ impl Host {
             netlink: Arc::new(netlink::KernelNetlink::open().map_err(failed)?),
             forwarding: Arc::new(forwarding::KernelForwarding::open().map_err(failed)?),
             firewall,
+            legacy: Arc::new(legacy::LegacyProgram),
             sysctl: Arc::new(sysctl::KernelSysctl::new()),
             lock: Arc::new(lock::KernelLock::new()),
             namespaces: Arc::new(netns::KernelNamespaces::new()),

@@ -185,6 +185,10 @@ async fn make(steps: &[Step], handles: &Handles<'_>, journal: &mut Journal) -> R
             let outcome = handles.sysctl(first.place)?.write(key, value).await;
             (usize::from(outcome.is_ok()), outcome)
         }
+        Change::Legacy(change) => {
+            let outcome = handles.host.legacy.apply(change).await;
+            (usize::from(outcome.is_ok()), outcome)
+        }
         Change::Firewall(changes) => {
             let outcome = handles.host.firewall.commit(changes).await;
             (usize::from(outcome.is_ok()), outcome.map_err(Error::from))
@@ -258,6 +262,7 @@ async fn attempt(
             }
             return handles.sysctl(place)?.write(key, value).await;
         }
+        Change::Legacy(change) => return handles.host.legacy.apply(change).await,
         Change::Firewall(changes) => {
             match handles.host.firewall.commit_behind(changes, delay).await {
                 // The transaction fails as a whole when one element is gone: then each on its own.

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::host::firewall::FirewallChange;
+use crate::host::legacy::LegacyChange;
 use crate::host::netlink::NetlinkChange;
 
 /// Whose namespace.
@@ -29,6 +30,8 @@ pub enum Change {
     },
     /// nftables changes of one transaction. `nft`.
     Firewall(Vec<FirewallChange>),
+    /// A rule in a legacy table. `iptables-legacy`.
+    Legacy(LegacyChange),
 }
 
 /// A change, where it happens, why, and how it is taken back.
@@ -148,6 +151,7 @@ impl fmt::Display for Change {
         match self {
             Self::Netlink(change) => change.fmt(f),
             Self::Sysctl { key, value } => write!(f, "sysctl -w {key}={value}"),
+            Self::Legacy(change) => change.fmt(f),
             Self::Firewall(changes) => {
                 for (position, change) in changes.iter().enumerate() {
                     if position > 0 {

@@ -1,6 +1,7 @@
 //! What must exist, as plain values.
 
-use crate::host::firewall::{Element, Table, TableSpec};
+use crate::host::firewall::{Element, Rule, Table, TableSpec};
+use crate::host::legacy::LegacyRule;
 use crate::host::netlink::{Address, MacAddr, NewLinkKind, PortSettings, Route, Vlan};
 
 use super::Place;
@@ -90,6 +91,28 @@ pub enum Object {
         /// The element.
         element: Element,
     },
+    /// A chain that is only jumped to, and whose rules are the operator's: it is made where it is missing, and never emptied.
+    /// To be declared ahead of a table whose rules lead to it.
+    Chain {
+        /// Its table.
+        table: Table,
+        /// Name.
+        chain: String,
+    },
+    /// A rule of ours, known by its comment, at the head of another program's base chain; nothing where there is no such chain
+    /// or it has neither a policy nor a rule that could drop.
+    HostRule {
+        /// The chain's table.
+        table: Table,
+        /// The chain.
+        chain: String,
+        /// The rule.
+        rule: Rule,
+        /// Its comment.
+        comment: String,
+    },
+    /// A rule of ours in a legacy table; nothing where there is no such table.
+    LegacyRule(LegacyRule),
 }
 
 /// A link, and how it must be. `None` leaves a property to whatever it is.

@@ -6,6 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::host::firewall::{ChainState, Element, FirewallChange, Table, TableSpec};
 use crate::host::netlink::{Address, LinkKind, NetlinkChange, NewLinkKind, PortSettings, Route};
 
+use super::diff_firewall::{chain, host_rule, legacy_rule};
 use super::diff_link::link;
 use super::diff_vlan::vlans;
 use super::{Change, Declared, Desired, Object, Observed, Owner, Place, PlaceState, Plan, Step};
@@ -61,7 +62,17 @@ impl Output<'_> {
         self.push(Change::Netlink(change), undo, reason);
     }
 
-    fn push(&mut self, change: Change, undo: impl IntoIterator<Item = Change>, reason: String) {
+    /// The transaction that nftables changes go into.
+    pub(super) fn transaction(&mut self) -> &mut Transaction {
+        self.transaction
+    }
+
+    pub(super) fn push(
+        &mut self,
+        change: Change,
+        undo: impl IntoIterator<Item = Change>,
+        reason: String,
+    ) {
         let mut step = Step::new(self.declared.place, change, reason);
         step.undo.extend(undo);
         step.shared = self.declared.owner == Owner::Shared;
@@ -71,11 +82,11 @@ impl Output<'_> {
 
 /// The one nftables transaction of a plan.
 #[derive(Default)]
-struct Transaction {
-    changes: Vec<FirewallChange>,
-    undo: Vec<FirewallChange>,
-    reasons: Vec<String>,
-    shared: bool,
+pub(super) struct Transaction {
+    pub(super) changes: Vec<FirewallChange>,
+    pub(super) undo: Vec<FirewallChange>,
+    pub(super) reasons: Vec<String>,
+    pub(super) shared: bool,
 }
 
 impl Transaction {
@@ -119,6 +130,14 @@ fn one(observed: &Observed, out: &mut Output<'_>) -> Result<bool> {
             set,
             element,
         } => element_of(table, set, element, state, out),
+        Object::Chain { table, chain: name } => chain(table, name, state, out),
+        Object::HostRule {
+            table,
+            chain,
+            rule,
+            comment,
+        } => host_rule((table, chain), rule, comment, state, out),
+        Object::LegacyRule(rule) => legacy_rule(rule, state, out),
     }
     Ok(false)
 }

@@ -7,6 +7,7 @@ mod apply;
 mod change;
 mod desired;
 mod diff;
+mod diff_firewall;
 mod diff_link;
 mod diff_vlan;
 mod diff_vxlan;

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::error::Result;
-use crate::host::firewall::{Element, Table, TableState, Value};
+use crate::host::firewall::{ChainRules, Element, Table, TableSpec, TableState, Value};
+use crate::host::legacy::LegacyRule;
 use crate::host::netlink::{Address, Link, LinkFilter, Netlink, Route, Vlan};
 use crate::host::{Firewall, Sysctl};
 
@@ -49,6 +50,10 @@ pub struct PlaceState {
     pub tables: BTreeMap<Table, Option<TableState>>,
     /// nftables elements by table, set and key.
     pub elements: BTreeMap<(Table, String, Vec<Value>), Element>,
+    /// Chains of other programs by table and name; `None` for one that does not exist.
+    pub chains: BTreeMap<(Table, String), Option<ChainRules>>,
+    /// Whether a rule is in a legacy table; `None` where there is no such table.
+    pub legacy: BTreeMap<LegacyRule, Option<bool>>,
 }
 
 impl Observed {
@@ -132,11 +137,22 @@ async fn read(handles: &Handles<'_>, declared: &Declared, observed: &mut Observe
             read_routes(netlink, route, state).await?;
         }
         Object::Sysctl { key, .. } => read_sysctl(sysctl, key, state).await?,
-        Object::Table(spec) => {
-            if !state.tables.contains_key(&spec.table) {
-                let table = firewall.table(&spec.table).await?;
-                state.tables.insert(spec.table.clone(), table);
+        Object::Table(TableSpec { table, .. }) | Object::Chain { table, .. } => {
+            if !state.tables.contains_key(table) {
+                let found = firewall.table(table).await?;
+                state.tables.insert(table.clone(), found);
             }
+        }
+        Object::HostRule { table, chain, .. } => {
+            let key = (table.clone(), chain.clone());
+            if !state.chains.contains_key(&key) {
+                let found = firewall.chain_rules(table, chain).await?;
+                state.chains.insert(key, found);
+            }
+        }
+        Object::LegacyRule(rule) => {
+            let found = handles.host.legacy.has(rule).await?;
+            state.legacy.insert(rule.clone(), found);
         }
         Object::Element {
             table,

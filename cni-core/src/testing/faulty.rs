@@ -8,8 +8,11 @@ use async_trait::async_trait;
 use ipnetwork::IpNetwork;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::host::firewall::{Element, Firewall, FirewallChange, Table, TableState, Value};
+use crate::host::firewall::{
+    ChainRules, Element, Firewall, FirewallChange, Table, TableState, Value,
+};
 use crate::host::forwarding::{Change, Entry, Failed, Forwarding, Scope};
+use crate::host::legacy::{LegacyChange, LegacyRule, LegacyTables};
 use crate::host::netlink::{
     Address, ApplyError, Link, LinkFilter, Neighbour, Netlink, NetlinkChange, NetlinkError, Route,
     Vlan,
@@ -35,6 +38,7 @@ impl Faulty {
             netlink: wrap(&host.netlink, faults),
             forwarding: wrap(&host.forwarding, faults),
             firewall: wrap(&host.firewall, faults),
+            legacy: wrap(&host.legacy, faults),
             sysctl: wrap(&host.sysctl, faults),
             lock: host.lock.clone(),
             namespaces: wrap(&host.namespaces, faults),
@@ -218,11 +222,33 @@ impl Firewall for Wrapped<dyn Firewall> {
         self.inner.element(table, set, key).await
     }
 
+    async fn chain_rules(
+        &self,
+        table: &Table,
+        chain: &str,
+    ) -> Result<Option<ChainRules>, NetlinkError> {
+        self.faults.count_read();
+        self.inner.chain_rules(table, chain).await
+    }
+
     async fn commit(&self, changes: &[FirewallChange]) -> Result<(), NetlinkError> {
         self.faults
             .count()
             .map_err(|fault| refused(fault, "nft -f".to_owned()))?;
         self.inner.commit(changes).await
+    }
+}
+
+#[async_trait]
+impl LegacyTables for Wrapped<dyn LegacyTables> {
+    async fn has(&self, rule: &LegacyRule) -> Result<Option<bool>> {
+        self.faults.count_read();
+        self.inner.has(rule).await
+    }
+
+    async fn apply(&self, change: &LegacyChange) -> Result<()> {
+        self.count(|| format!("run {change}"))?;
+        self.inner.apply(change).await
     }
 }
 

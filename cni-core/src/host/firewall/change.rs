@@ -86,6 +86,18 @@ pub enum FirewallChange {
         /// The elements' keys are what counts.
         elements: Vec<Element>,
     },
+    /// Inserts a rule at the head of a chain, which may be another program's: its comment says whose the rule is.
+    /// `nft insert rule`.
+    RuleInsert {
+        /// Its table.
+        table: Table,
+        /// Its chain.
+        chain: String,
+        /// The rule.
+        rule: Rule,
+        /// The comment, up to 127 bytes without double quotes.
+        comment: String,
+    },
 }
 
 impl FirewallChange {
@@ -105,6 +117,7 @@ impl FirewallChange {
             | Self::ChainDel { table, .. }
             | Self::RuleAdd { table, .. }
             | Self::RuleDel { table, .. }
+            | Self::RuleInsert { table, .. }
             | Self::ElementAdd { table, .. }
             | Self::ElementDel { table, .. } => table,
         }
@@ -123,6 +136,7 @@ impl FirewallChange {
             | Self::SetAdd { .. }
             | Self::ChainAdd { .. }
             | Self::RuleAdd { .. }
+            | Self::RuleInsert { .. }
             | Self::ElementAdd { .. } => false,
         }
     }
@@ -173,6 +187,15 @@ impl fmt::Display for Script<'_> {
                 chain,
                 handle,
             } => write!(f, "delete rule {table} {chain} handle {handle}"),
+            Change::RuleInsert {
+                table,
+                chain,
+                rule,
+                comment,
+            } => write!(
+                f,
+                "insert rule {table} {chain} {rule} comment \"{comment}\""
+            ),
             Change::ElementAdd {
                 table,
                 set,

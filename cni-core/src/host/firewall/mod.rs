@@ -23,8 +23,8 @@ pub use kernel::KernelFirewall;
 pub(super) use kernel::family_of;
 pub use rule::{Action, Field, Match, Rule};
 pub use table::{
-    ChainKind, ChainSpec, ChainState, Counter, Family, Hook, HookPoint, RuleState, SetSpec,
-    SetState, Table, TableSpec, TableState,
+    ChainKind, ChainRules, ChainSpec, ChainState, Counter, Family, Hook, HookPoint, RuleState,
+    SetSpec, SetState, Table, TableSpec, TableState,
 };
 
 /// How many elements fit one transaction in any case: added or deleted, with keys of up to 32 bytes and without comments,
@@ -64,6 +64,21 @@ pub trait Firewall: Send + Sync + fmt::Debug {
         set: &str,
         key: &[Value],
     ) -> Result<Option<Element>, NetlinkError>;
+
+    /// One chain with its policy and rules, without reading the rest of its table, which may be large: tables of other
+    /// programs are. `None` when it does not exist.
+    async fn chain_rules(
+        &self,
+        table: &Table,
+        chain: &str,
+    ) -> Result<Option<ChainRules>, NetlinkError> {
+        let state = self.table(table).await?.unwrap_or_default();
+        let found = state.chains.into_iter().find(|found| found.name == chain);
+        Ok(found.map(|found| ChainRules {
+            is_base: found.hook.is_some(),
+            ..ChainRules::new(found.rules)
+        }))
+    }
 
     /// Makes all changes in one transaction, or none. An addition of an element is exclusive.
     ///

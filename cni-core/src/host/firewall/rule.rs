@@ -63,6 +63,10 @@ pub enum Field {
         /// How many bits of them count; the others are taken for zero (`@th,336,32 & 0xffffff00`).
         prefix: u8,
     },
+    /// Connection state (`ct state`), bits of [`Field::ESTABLISHED_OR_RELATED`]. Only [`Match::Bits`] reads it.
+    ConntrackState,
+    /// Connection status (`ct status`), bits such as [`Field::DESTINATION_NAT`]. Only [`Match::Bits`] reads it.
+    ConntrackStatus,
 }
 
 /// One condition of a rule.
@@ -96,6 +100,16 @@ pub enum Match {
         /// Not in the set.
         negated: bool,
     },
+    /// At least one of these bits of the field is set, or (`all`) each of them. For [`Field::Mark`],
+    /// [`Field::ConntrackState`] and [`Field::ConntrackStatus`].
+    Bits {
+        /// The field.
+        field: Field,
+        /// The bits.
+        bits: u32,
+        /// Each of them rather than any.
+        all: bool,
+    },
 }
 
 /// What happens to a packet that matched.
@@ -126,6 +140,10 @@ pub enum Action {
     Masquerade,
     /// Connection tracking leaves the packet alone: it is looked at before that, in a chain of priority -300 (`raw`).
     Notrack,
+    /// Set these bits of the packet's mark, and go on.
+    MarkSet(u32),
+    /// Clear these bits of the packet's mark, and go on.
+    MarkClear(u32),
 }
 
 /// Longest comment in bytes that nft writes and shows (`NFTNL_UDATA_COMMENT_MAXLEN` less the NUL).
@@ -172,6 +190,13 @@ impl fmt::Display for Rule {
 }
 
 impl Field {
+    /// States of [`Field::ConntrackState`]: `established`, and `related` (`include/net/netfilter/nf_conntrack.h`,
+    /// NF_CT_STATE_BIT).
+    pub const ESTABLISHED_OR_RELATED: u32 = 0x2 | 0x4;
+    /// Bit of [`Field::ConntrackStatus`]: the connection's destination is translated (IPS_DST_NAT in
+    /// `linux/netfilter/nf_conntrack_common.h`).
+    pub const DESTINATION_NAT: u32 = 0x20;
+
     /// How many bits of how many count, where the field is masked.
     pub(super) fn mask(self) -> Option<(u8, u16)> {
         let (bits, of) = match self {
@@ -215,6 +240,8 @@ impl fmt::Display for Field {
             Self::Protocol => "meta l4proto",
             Self::DestinationPort => "th dport",
             Self::Mark => "meta mark",
+            Self::ConntrackState => "ct state",
+            Self::ConntrackStatus => "ct status",
         })?;
         match self.mask() {
             None => Ok(()),
@@ -269,6 +296,16 @@ impl fmt::Display for Match {
                 concatenated(f, fields)?;
                 write!(f, " {}@{set}", relation(fields, negated))
             }
+            Self::Bits { field, bits, all } => match (*field, *bits, *all) {
+                (Field::ConntrackState, Field::ESTABLISHED_OR_RELATED, false) => {
+                    write!(f, "{field} established,related")
+                }
+                (Field::ConntrackStatus, Field::DESTINATION_NAT, false) => {
+                    write!(f, "{field} dnat")
+                }
+                (_, _, true) => write!(f, "{field} & {bits:#010x} == {bits:#010x}"),
+                (_, _, false) => write!(f, "{field} & {bits:#010x} != 0x00000000"),
+            },
         }
     }
 }
@@ -288,6 +325,8 @@ impl fmt::Display for Action {
             }
             Self::Masquerade => f.write_str("masquerade"),
             Self::Notrack => f.write_str("notrack"),
+            Self::MarkSet(bits) => write!(f, "meta mark set meta mark | {bits:#010x}"),
+            Self::MarkClear(bits) => write!(f, "meta mark set meta mark & {:#010x}", !bits),
         }
     }
 }

@@ -139,6 +139,28 @@ pub struct RuleState {
     pub counter: Option<Counter>,
 }
 
+/// One chain as the kernel has it, perhaps another program's.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct ChainRules {
+    /// Whether it is attached to a hook.
+    pub is_base: bool,
+    /// Whether a base chain drops what no rule of it decides.
+    pub drops: bool,
+    /// Rules in order.
+    pub rules: Vec<RuleState>,
+}
+
+impl ChainRules {
+    /// A chain that is only jumped to, with these rules.
+    pub fn new(rules: Vec<RuleState>) -> Self {
+        Self {
+            rules,
+            ..Self::default()
+        }
+    }
+}
+
 /// Packets and bytes that reached a counter of a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Counter {

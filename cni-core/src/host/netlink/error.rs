@@ -39,6 +39,8 @@ pub mod errno {
     pub const EINVAL: i32 = 22;
     pub const ERANGE: i32 = 34;
     pub const EXFULL: i32 = 54;
+    pub const EPROTONOSUPPORT: i32 = 93;
+    /// Not supported: by this kind of device, family or kernel.
     pub const EOPNOTSUPP: i32 = 95;
     pub const EAFNOSUPPORT: i32 = 97;
     pub const EADDRINUSE: i32 = 98;

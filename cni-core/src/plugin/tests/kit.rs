@@ -12,6 +12,7 @@ use crate::backend::*;
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::firewall::{Element, FirewallChange, Table, TableState, Value};
+use crate::host::legacy::{LegacyChange, LegacyRule};
 use crate::host::lock::Guard;
 use crate::host::netlink::*;
 use crate::host::*;
@@ -351,6 +352,7 @@ fn empty_host() -> Host {
         netlink: Arc::new(Nothing),
         forwarding: Arc::new(Nothing),
         firewall: Arc::new(Nothing),
+        legacy: Arc::new(Nothing),
         sysctl: Arc::new(Nothing),
         lock: Arc::new(Nothing),
         namespaces: Arc::new(Nothing),
@@ -358,6 +360,16 @@ fn empty_host() -> Host {
 }
 
 impl Guard for Nothing {}
+
+#[async_trait]
+impl LegacyTables for Nothing {
+    async fn has(&self, _: &LegacyRule) -> Result<Option<bool>> {
+        Ok(None)
+    }
+    async fn apply(&self, change: &LegacyChange) -> Result<()> {
+        panic!("nobody writes here: {change}")
+    }
+}
 
 #[async_trait]
 impl Forwarding for Nothing {

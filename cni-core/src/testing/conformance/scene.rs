@@ -265,6 +265,12 @@ impl<'a> Scene<'a> {
                     .await
                     .expect("the drift is possible");
             }
+            Change::Legacy(change) => {
+                host.legacy
+                    .apply(change)
+                    .await
+                    .expect("the drift is possible");
+            }
             Change::Firewall(all) => {
                 host.firewall
                     .commit(all)

@@ -35,6 +35,8 @@ struct Chain {
     name: String,
     hook: Option<Hook>,
     rules: Vec<(u64, Rule)>,
+    /// Of rules that have another comment than their own text, by handle.
+    comments: BTreeMap<u64, String>,
 }
 
 #[async_trait]
@@ -156,6 +158,20 @@ impl Namespace {
                 }
                 Ok(())
             }
+            FirewallChange::RuleInsert {
+                table,
+                chain,
+                rule,
+                comment,
+            } => {
+                self.last_handle += 1;
+                let handle = self.last_handle;
+                self.table(table)?.rule_add(chain, rule, handle)?;
+                let chain = self.table(table)?.chain(chain)?;
+                chain.rules.rotate_right(1);
+                chain.comments.insert(handle, comment.clone());
+                Ok(())
+            }
             FirewallChange::ElementAdd {
                 table,
                 set,
@@ -190,7 +206,13 @@ impl TableRecord {
         for chain in &self.chains {
             let rules = chain.rules.iter().map(|(handle, rule)| RuleState {
                 handle: *handle,
-                comment: Some(rule.comment()),
+                comment: Some(
+                    chain
+                        .comments
+                        .get(handle)
+                        .cloned()
+                        .unwrap_or_else(|| rule.comment()),
+                ),
                 counter: match rule.action {
                     Action::Drop { counter: true } => Some(Counter::default()),
                     _ => None,
@@ -253,6 +275,7 @@ impl TableRecord {
             name: name.to_owned(),
             hook,
             rules: Vec::new(),
+            comments: BTreeMap::new(),
         });
         Ok(())
     }

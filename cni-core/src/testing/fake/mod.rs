@@ -20,6 +20,7 @@ mod addresses;
 mod firewall;
 mod forwarding;
 mod handle;
+mod legacy;
 mod links;
 mod lock;
 mod monitor;
@@ -155,6 +156,7 @@ impl FakeKernel {
             netlink: handle.clone(),
             forwarding: handle.clone(),
             firewall: handle.clone(),
+            legacy: handle.clone(),
             sysctl: handle,
             lock: Arc::new(self.inner.lock.clone()),
             namespaces: Arc::new(self.clone()),

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use crate::host::firewall::Table;
+use crate::host::firewall::{Family, Table};
 use crate::host::forwarding::{LinkName, PolicyRule};
+use crate::host::legacy::LegacyRule;
 use crate::host::netlink::{Address, Link, LinkKind, MacAddr, OperState, PortSettings, Vlan};
 
 use super::firewall::TableRecord;
@@ -63,6 +64,8 @@ pub(super) struct Namespace {
     /// By priority, and then in the order in which they were made.
     pub(super) rules: Vec<PolicyRule>,
     pub(super) tables: BTreeMap<Table, TableRecord>,
+    /// The legacy table `filter` of a family, where there is one.
+    pub(super) legacy: BTreeMap<Family, Vec<LegacyRule>>,
     pub(super) sysctls: BTreeMap<String, String>,
     /// The one that the kernel begins with (`init_net`).
     pub(super) is_first: bool,

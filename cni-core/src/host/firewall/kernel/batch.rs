@@ -113,7 +113,17 @@ impl Batch {
                     w.text(NFTA_CHAIN_NAME, chain);
                 });
             }
-            Change::RuleAdd { table, chain, rule } => self.rule(index, table, chain, rule)?,
+            Change::RuleAdd { table, chain, rule } => {
+                let flags = NLM_F_CREATE | NLM_F_APPEND;
+                self.rule(index, flags, (table, chain), (rule, &rule.comment()))?;
+            }
+            // Without NLM_F_APPEND and a position it becomes the first (`nf_tables_newrule`).
+            Change::RuleInsert {
+                table,
+                chain,
+                rule,
+                comment,
+            } => self.rule(index, NLM_F_CREATE, (table, chain), (rule, comment))?,
             Change::RuleDel {
                 table,
                 chain,
@@ -162,10 +172,15 @@ impl Batch {
         });
     }
 
-    fn rule(&mut self, i: usize, table: &Table, chain: &str, rule: &Rule) -> Result<(), String> {
-        let comment = comment_data(&rule.comment())?;
+    fn rule(
+        &mut self,
+        i: usize,
+        flags: u16,
+        (table, chain): (&Table, &str),
+        (rule, comment): (&Rule, &str),
+    ) -> Result<(), String> {
+        let comment = comment_data(comment)?;
         let mut written = Ok(());
-        let flags = NLM_F_CREATE | NLM_F_APPEND;
         self.message(i, NFT_MSG_NEWRULE, flags, table, |w| {
             w.text(NFTA_RULE_TABLE, &table.name);
             w.text(NFTA_RULE_CHAIN, chain);

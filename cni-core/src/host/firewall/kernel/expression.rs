@@ -27,6 +27,7 @@ pub(super) fn write_rule(writer: &mut Writer, table: Family, rule: &Rule) -> Res
 enum Source {
     Payload { base: u32, offset: u32 },
     Meta(u32),
+    Conntrack(u32),
 }
 
 impl Field {
@@ -56,6 +57,8 @@ impl Field {
             Self::OutputInterface => Source::Meta(NFT_META_OIFNAME),
             Self::Protocol => Source::Meta(NFT_META_L4PROTO),
             Self::Mark => Source::Meta(NFT_META_MARK),
+            Self::ConntrackState => Source::Conntrack(NFT_CT_STATE),
+            Self::ConntrackStatus => Source::Conntrack(NFT_CT_STATUS),
         }
     }
 
@@ -74,6 +77,9 @@ impl Field {
             Self::Protocol => ValueType::Protocol,
             Self::DestinationPort => ValueType::Port,
             Self::Mark => ValueType::Mark,
+            Self::ConntrackState | Self::ConntrackStatus => {
+                return Err(format!("`{self}` is read by its bits alone"));
+            }
             Self::Payload { bytes, .. } => match bytes {
                 1 => ValueType::Protocol,
                 2 => ValueType::Port,
@@ -169,7 +175,32 @@ impl RuleWriter<'_> {
                 });
                 Ok(())
             }
+            Match::Bits { field, bits, all } => self.bits(*field, *bits, *all),
         }
+    }
+
+    /// All three fields are numbers of 32 bits in the host's order.
+    fn bits(&mut self, field: Field, bits: u32, all: bool) -> Result<(), String> {
+        let numbers = [Field::Mark, Field::ConntrackState, Field::ConntrackStatus];
+        if !numbers.contains(&field) || bits == 0 {
+            return Err(format!("`{field}` has no bits {bits:#x} to look at"));
+        }
+        self.load(field, 4, NFT_REG32_00);
+        self.mask(&bits.to_ne_bytes(), NFT_REG32_00);
+        let value = if all { bits } else { 0 };
+        self.compare(&value.to_ne_bytes(), !all);
+        Ok(())
+    }
+
+    /// `mark = (mark & !clear) ^ set`
+    fn change_mark(&mut self, clear: u32, set: u32) {
+        self.meta(NFT_META_MARK, NFT_REG32_00);
+        let (mask, xor) = ((!clear).to_ne_bytes(), set.to_ne_bytes());
+        self.bitwise(&mask, &xor, NFT_REG32_00);
+        self.expression("meta", |w| {
+            w.be32(NFTA_META_KEY, NFT_META_MARK);
+            w.be32(NFTA_META_SREG, NFT_REG32_00);
+        });
     }
 
     /// Whole bytes are compared as they are; other lengths need a mask.
@@ -221,6 +252,8 @@ impl RuleWriter<'_> {
             }
             Action::Masquerade => self.expression("masq", |_| {}),
             Action::Notrack => self.expression("notrack", |_| {}),
+            Action::MarkSet(bits) => self.change_mark(*bits, *bits),
+            Action::MarkClear(bits) => self.change_mark(*bits, 0),
         }
         Ok(())
     }
@@ -318,6 +351,10 @@ impl RuleWriter<'_> {
     fn load(&mut self, field: Field, size: usize, register: u32) {
         match field.source() {
             Source::Meta(key) => self.meta(key, register),
+            Source::Conntrack(key) => self.expression("ct", |w| {
+                w.be32(NFTA_CT_DREG, register);
+                w.be32(NFTA_CT_KEY, key);
+            }),
             Source::Payload { base, offset } => self.expression("payload", |w| {
                 w.be32(NFTA_PAYLOAD_DREG, register);
                 w.be32(NFTA_PAYLOAD_BASE, base);
@@ -335,14 +372,16 @@ impl RuleWriter<'_> {
     }
 
     fn mask(&mut self, mask: &[u8], register: u32) {
+        self.bitwise(mask, &vec![0; mask.len()], register);
+    }
+
+    fn bitwise(&mut self, mask: &[u8], xor: &[u8], register: u32) {
         self.expression("bitwise", |w| {
             w.be32(NFTA_BITWISE_SREG, register);
             w.be32(NFTA_BITWISE_DREG, register);
             w.be32(NFTA_BITWISE_LEN, mask.len() as u32);
             w.nest(NFTA_BITWISE_MASK, |w| w.attribute(NFTA_DATA_VALUE, mask));
-            w.nest(NFTA_BITWISE_XOR, |w| {
-                w.attribute(NFTA_DATA_VALUE, &vec![0; mask.len()]);
-            });
+            w.nest(NFTA_BITWISE_XOR, |w| w.attribute(NFTA_DATA_VALUE, xor));
         });
     }
 

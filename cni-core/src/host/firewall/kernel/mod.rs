@@ -21,7 +21,8 @@ use self::socket::{Connection, Failure};
 use self::uapi::*;
 pub(in crate::host) use self::value::family_of;
 use super::{
-    Element, Firewall, FirewallChange, RuleState, SetState, Table, TableState, Value, ValueType,
+    ChainRules, Element, Firewall, FirewallChange, RuleState, SetState, Table, TableState, Value,
+    ValueType,
 };
 use crate::host::netlink::{NetlinkError, errno};
 
@@ -139,6 +140,15 @@ impl Firewall for KernelFirewall {
             .map_err(|failure| told(operation(), failure))
     }
 
+    async fn chain_rules(
+        &self,
+        table: &Table,
+        chain: &str,
+    ) -> Result<Option<ChainRules>, NetlinkError> {
+        self.with(|connection| read_chain_rules(connection, table, chain))
+            .map_err(|failure| told(format!("nft list chain {table} {chain}"), failure))
+    }
+
     async fn commit(&self, changes: &[FirewallChange]) -> Result<(), NetlinkError> {
         self.commit_behind(changes, Duration::ZERO).await
     }
@@ -237,6 +247,48 @@ fn read_table(
         .windows(2)
         .all(|pair| pair.first() == pair.last());
     Ok((Some(state), consistent))
+}
+
+/// A chain, and the rules of it alone: the kernel filters them by table and chain.
+fn read_chain_rules(
+    connection: &mut Connection,
+    table: &Table,
+    chain: &str,
+) -> Result<Option<ChainRules>, Failure> {
+    let family = value::family(table.family);
+    let policy = connection.get(
+        NFT_MSG_GETCHAIN,
+        family,
+        |w| {
+            w.text(NFTA_CHAIN_TABLE, &table.name);
+            w.text(NFTA_CHAIN_NAME, chain);
+        },
+        |message| Some(message.attributes().be32(NFTA_CHAIN_POLICY)),
+    )?;
+    let Some(policy) = policy else {
+        return Ok(None);
+    };
+    let rules = connection.dump(
+        NFT_MSG_GETRULE,
+        family,
+        |w| {
+            w.text(NFTA_RULE_TABLE, &table.name);
+            w.text(NFTA_RULE_CHAIN, chain);
+        },
+        |message, all| {
+            let (of_chain, rule) = decode::rule(message.attributes())?;
+            let of_table = message.attributes().text(NFTA_RULE_TABLE);
+            if of_chain == chain && of_table.as_deref() == Some(table.name.as_str()) {
+                all.push(rule);
+            }
+            Some(())
+        },
+    )?;
+    Ok(Some(ChainRules {
+        is_base: policy.is_some(),
+        drops: policy.is_some_and(|policy| policy.cast_signed() == NF_DROP),
+        rules: rules.unwrap_or_default(),
+    }))
 }
 
 fn read_types(

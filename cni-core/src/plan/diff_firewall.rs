@@ -1,0 +1,79 @@
+//! Differences in chains that are other people's, in whole or in part.
+
+use crate::accept;
+use crate::host::firewall::{FirewallChange, Rule, Table};
+use crate::host::legacy::{LegacyChange, LegacyRule};
+
+use super::diff::Output;
+use super::{Change, Owner, PlaceState};
+
+/// A chain that has to be there, with whatever rules.
+pub(super) fn chain(table: &Table, chain: &str, state: &PlaceState, out: &mut Output<'_>) {
+    let present = state.tables.get(table).and_then(Option::as_ref);
+    if present.is_some_and(|present| present.chains.iter().any(|found| found.name == chain)) {
+        return;
+    }
+    let (table, chain) = (table.clone(), chain.to_owned());
+    let shared = out.declared.owner == Owner::Shared;
+    let transaction = out.transaction();
+    transaction.shared |= shared;
+    transaction
+        .reasons
+        .push(format!("chain {chain} of table {table} is missing"));
+    transaction.changes.extend([
+        FirewallChange::TableAdd(table.clone()),
+        FirewallChange::ChainAdd {
+            table: table.clone(),
+            chain: chain.clone(),
+            hook: None,
+        },
+    ]);
+    // A table that is made as a whole is taken back as a whole.
+    if present.is_some() {
+        let undo = FirewallChange::ChainDel { table, chain };
+        transaction.undo.push(undo);
+    }
+}
+
+/// A rule of ours in another program's chain: not where there is no such chain, nor where nothing in it could drop.
+pub(super) fn host_rule(
+    (table, chain): (&Table, &str),
+    rule: &Rule,
+    comment: &str,
+    state: &PlaceState,
+    out: &mut Output<'_>,
+) {
+    let key = (table.clone(), chain.to_owned());
+    let Some(present) = state.chains.get(&key).and_then(Option::as_ref) else {
+        return;
+    };
+    let comments = || present.rules.iter().map(|rule| rule.comment.as_deref());
+    let ours = |found: Option<&str>| found.is_some_and(|found| found.starts_with(accept::COMMENT));
+    let may_drop = present.drops || comments().any(|found| !ours(found));
+    if !present.is_base || !may_drop || comments().any(|found| found == Some(comment)) {
+        return;
+    }
+    let shared = out.declared.owner == Owner::Shared;
+    let transaction = out.transaction();
+    transaction.shared |= shared;
+    transaction.reasons.push(format!(
+        "chain {chain} of table {table} lacks the rule \"{rule}\" with the comment \"{comment}\""
+    ));
+    transaction.changes.push(FirewallChange::RuleInsert {
+        table: table.clone(),
+        chain: chain.to_owned(),
+        rule: rule.clone(),
+        comment: comment.to_owned(),
+    });
+}
+
+/// A rule of ours in a legacy table, where there is one.
+pub(super) fn legacy_rule(rule: &LegacyRule, state: &PlaceState, out: &mut Output<'_>) {
+    if state.legacy.get(rule) != Some(&Some(false)) {
+        return;
+    }
+    let insert = LegacyChange::Insert(rule.clone());
+    let reason = format!("the legacy table filter lacks a rule: {insert}");
+    let undo = Change::Legacy(LegacyChange::Delete(rule.clone()));
+    out.push(Change::Legacy(insert), Some(undo), reason);
+}

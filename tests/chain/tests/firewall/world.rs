@@ -1,0 +1,276 @@
+//! A node with a cable to the outside, and networks with the plugin behind their main one.
+
+use std::process::Command;
+use std::time::Duration;
+
+use cni_core::host::Host;
+use cni_core::host::netlink::{Address, LinkSettings, NetlinkChange, NewLink, NewLinkKind, Route};
+use cni_core::host::netns::NetnsPath;
+use cni_testkit::{Chain, Invocation, Outcome, Ping, Pod, Snapshot, skip, workspace_plugin_dir};
+use serde_json::{Value, json};
+
+pub(crate) const NODE4: &str = "192.0.2.1";
+pub(crate) const NODE6: &str = "2001:db8:1::1";
+pub(crate) const OUTSIDE4: &str = "192.0.2.254";
+pub(crate) const OUTSIDE6: &str = "2001:db8:1::fe";
+
+#[track_caller]
+fn apply(changes: &[NetlinkChange]) {
+    let host = Host::open().expect("the kernel");
+    let made = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("an async runtime")
+        .block_on(host.netlink.apply(changes));
+    if let Err(error) = made {
+        panic!("{error:?}");
+    }
+}
+
+fn raise(link: &str, addresses: [&str; 2]) {
+    let settings = LinkSettings {
+        up: Some(true),
+        ..LinkSettings::default()
+    };
+    let link = link.to_owned();
+    apply(&[NetlinkChange::LinkSet {
+        link: link.clone(),
+        settings,
+    }]);
+    for address in addresses {
+        let address = address.parse().expect("an address");
+        apply(&[NetlinkChange::AddressAdd(Address::new(&*link, address))]);
+    }
+}
+
+/// Lays a cable from the calling thread's namespace to a host that has routes to all pods by this node.
+pub(crate) fn outside() -> Pod {
+    let outside = Pod::new("outside");
+    let cable = NewLink::new(
+        "uplink",
+        NewLinkKind::Veth {
+            peer: "eth0".to_owned(),
+            peer_mac: None,
+            peer_netns: Some(NetnsPath::new(outside.path())),
+        },
+    );
+    apply(&[NetlinkChange::LinkAdd(cable)]);
+    outside.run(|| raise("eth0", ["192.0.2.254/24", "2001:db8:1::fe/64"]));
+    raise("uplink", ["192.0.2.1/24", "2001:db8:1::1/64"]);
+    outside.run(|| {
+        for (prefix, gateway) in [("10.0.0.0/8", NODE4), ("fd00::/8", NODE6)] {
+            let mut route = Route::new(prefix.parse().expect("a prefix"), "eth0");
+            route.gateway = Some(gateway.parse().expect("an address"));
+            apply(&[NetlinkChange::RouteAdd(route)]);
+        }
+    });
+    let settled = (0..5).any(|_| Ping::to(OUTSIDE6).send().is_ok());
+    assert!(settled, "the cable works");
+    outside
+}
+
+/// A network: its name, its main plugin, and what the firewall is told.
+#[derive(Clone)]
+pub(crate) struct Network {
+    name: &'static str,
+    main: Value,
+    firewall: Value,
+}
+
+impl Network {
+    /// On a bridge of the network's name, of both families; `number` makes it unlike others.
+    pub(crate) fn bridge(name: &'static str, number: u8) -> Self {
+        Self::of(
+            name,
+            json!({
+                "type": "bridge",
+                "bridge": format!("br-{name}"),
+                "isDefaultGateway": true,
+                "ipam": {
+                    "type": "host-local",
+                    "ranges": [
+                        [{ "subnet": format!("10.{number}.0.0/24") }],
+                        [{ "subnet": format!("fd00:{number}::/64") }],
+                    ],
+                },
+            }),
+        )
+    }
+
+    /// Routed pairs.
+    pub(crate) fn ptp(name: &'static str, number: u8) -> Self {
+        let mut network = Self::bridge(name, number);
+        network.main["type"] = json!("ptp");
+        network.main["ipam"]["routes"] = json!([{ "dst": "0.0.0.0/0" }, { "dst": "::/0" }]);
+        network
+    }
+
+    fn of(name: &'static str, main: Value) -> Self {
+        Self {
+            name,
+            main,
+            firewall: json!({ "type": "firewall" }),
+        }
+    }
+
+    /// IPv4 alone.
+    pub(crate) fn v4(mut self) -> Self {
+        let first = self.main["ipam"]["ranges"][0].clone();
+        self.main["ipam"]["ranges"] = json!([first]);
+        self
+    }
+
+    /// With some keys of the firewall.
+    pub(crate) fn with(mut self, keys: Value) -> Self {
+        for (key, value) in keys.as_object().expect("an object") {
+            self.firewall[key] = value.clone();
+        }
+        self
+    }
+
+    fn chain_of(&self, plugins: &[&Value]) -> Chain {
+        let list = json!({ "cniVersion": "1.1.0", "name": self.name, "plugins": plugins });
+        Chain::new(list, &[&workspace_plugin_dir()])
+    }
+
+    pub(crate) fn chain(&self) -> Chain {
+        self.chain_of(&[&self.main, &self.firewall])
+    }
+
+    /// The main plugin alone.
+    pub(crate) fn bare(&self) -> Chain {
+        self.chain_of(&[&self.main])
+    }
+
+    #[track_caller]
+    pub(crate) fn add(&self, pod: &Pod) -> Value {
+        self.add_as(pod, "eth0")
+    }
+
+    #[track_caller]
+    pub(crate) fn add_as(&self, pod: &Pod, interface: &str) -> Value {
+        let added = self.chain().add(pod, interface);
+        added.unwrap_or_else(|outcome| panic!("{outcome}"))
+    }
+
+    /// DEL without the result.
+    #[track_caller]
+    pub(crate) fn del(&self, pod: &Pod) {
+        self.del_as(pod, "eth0");
+    }
+
+    #[track_caller]
+    pub(crate) fn del_as(&self, pod: &Pod, interface: &str) {
+        let deleted = self.chain().del(pod, interface, &Value::Null);
+        deleted.unwrap_or_else(|outcome| panic!("{outcome}"));
+    }
+
+    /// One verb of the firewall alone, as libcni calls it.
+    pub(crate) fn run(&self, verb: &str, pod: &Pod, result: &Value) -> Invocation {
+        let program = workspace_plugin_dir().join("firewall");
+        Invocation::attachment(program, verb, pod)
+            .config(&self.config(json!({ "prevResult": result })))
+    }
+
+    /// The firewall's configuration with these members besides; null takes one away.
+    pub(crate) fn config(&self, more: Value) -> Value {
+        let mut config = self.firewall.clone();
+        config["cniVersion"] = json!("1.1.0");
+        config["name"] = json!(self.name);
+        for (key, value) in more.as_object().expect("an object") {
+            match value {
+                Value::Null => {
+                    config.as_object_mut().expect("an object").remove(key);
+                }
+                value => config[key] = value.clone(),
+            }
+        }
+        config
+    }
+
+    pub(crate) fn check(&self, pod: &Pod, result: &Value) -> Outcome {
+        self.run("CHECK", pod, result).run()
+    }
+
+    /// GC or STATUS of the firewall alone.
+    pub(crate) fn of_network(&self, verb: &str, more: Value) -> Outcome {
+        Invocation::new(workspace_plugin_dir().join("firewall"), verb)
+            .env("CNI_PATH", workspace_plugin_dir())
+            .config(&self.config(more))
+            .run()
+    }
+}
+
+/// The addresses of a result, without their prefix lengths.
+pub(crate) fn ips(result: &Value) -> Vec<String> {
+    let ips = result["ips"].as_array().expect("addresses");
+    let address = |ip: &Value| Some(ip["address"].as_str()?.split('/').next()?.to_owned());
+    ips.iter().filter_map(address).collect()
+}
+
+fn answers(pod: &Pod, target: &str, millis: u64) -> bool {
+    let ping = Ping::to(target).timeout(Duration::from_millis(millis));
+    pod.run(|| ping.send()).is_ok()
+}
+
+/// Asserts that a packet gets through to every address, at the first try.
+#[track_caller]
+pub(crate) fn reaches<T: AsRef<str>>(pod: &Pod, targets: &[T]) {
+    for target in targets {
+        let target = target.as_ref();
+        assert!(
+            answers(pod, target, 900),
+            "{} does not reach {target}",
+            pod.id()
+        );
+    }
+}
+
+/// Asserts that a packet gets through to none of them.
+#[track_caller]
+pub(crate) fn misses<T: AsRef<str>>(pod: &Pod, targets: &[T]) {
+    for target in targets {
+        let target = target.as_ref();
+        assert!(!answers(pod, target, 250), "{} reaches {target}", pod.id());
+    }
+}
+
+/// Runs a program in the calling thread's namespace; its output. Skips where it is not installed.
+#[track_caller]
+pub(crate) fn run(line: &str) -> String {
+    let (success, text) = try_run(line);
+    assert!(success, "{line}: {text}");
+    text
+}
+
+#[track_caller]
+pub(crate) fn try_run(line: &str) -> (bool, String) {
+    let mut words = line.split(' ');
+    let program = words.next().expect("a program");
+    let output = Command::new(program)
+        .args(words)
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .output();
+    match output {
+        Ok(output) => {
+            let text = [output.stdout, output.stderr].concat();
+            let text = String::from_utf8_lossy(&text).into_owned();
+            (output.status.success(), text)
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            skip(&format!("{program} is not installed"))
+        }
+        Err(error) => panic!("{line}: {error}"),
+    }
+}
+
+/// What a host drops by itself: both families, as Docker sets it.
+pub(crate) fn forward_drops() {
+    run("iptables-nft -P FORWARD DROP");
+    run("ip6tables-nft -P FORWARD DROP");
+}
+
+/// The kernel's state without what belongs to nobody: the address store's memory, and routes that a link-local address gets
+/// after a while.
+pub(crate) fn state() -> Snapshot {
+    Snapshot::take().without("/var/lib").without("dst fe80::")
+}
