@@ -75,30 +75,37 @@ impl Firewall {
         cx: &Context<'_>,
         doomed: &(dyn Fn(&Mark) -> bool + Sync),
     ) -> Result<()> {
-        let mut errors = Vec::new();
-        let mut state = removal::read(cx.host).await?;
-        let mut found = removal::removal(cx.host, &state, doomed).await?;
-        let mut _alone: Option<Box<dyn Guard>> = None;
-        if found.plan.touches_shared() {
-            match cx.host.lock.exclusive(cx.cancel).await {
-                Ok(guard) => {
-                    _alone = Some(guard);
-                    // Another ADD may have come to need it.
-                    state = removal::read(cx.host).await?;
-                    found = removal::removal(cx.host, &state, doomed).await?;
-                }
-                Err(error) => {
-                    errors.push(error);
-                    found.plan = removal::own(&state, doomed);
+        let mut alone: Option<Box<dyn Guard>> = None;
+        // Two at once each see what the other one needs: so whoever has not had the lock looks again.
+        loop {
+            let state = removal::read(cx.host).await?;
+            let mut found = removal::removal(cx.host, &state, doomed).await?;
+            if found.plan.is_empty() {
+                return Ok(());
+            }
+            let mut errors = Vec::new();
+            if found.plan.touches_shared() && alone.is_none() {
+                match cx.host.lock.exclusive(cx.cancel).await {
+                    Ok(guard) => {
+                        alone = Some(guard);
+                        // Another ADD may have come to need it.
+                        continue;
+                    }
+                    Err(error) => {
+                        errors.push(error);
+                        found.plan = removal::own(&state, doomed);
+                    }
                 }
             }
+            match self.leave_zones(&found.addresses).await {
+                Ok(()) => errors.extend(remove(&found.plan, &handles(cx)).await),
+                // What tells of the addresses has to stay, so that the next DEL finds them.
+                Err(error) => errors.push(error),
+            }
+            if alone.is_some() || !errors.is_empty() {
+                return joined(errors);
+            }
         }
-        match self.leave_zones(&found.addresses).await {
-            Ok(()) => errors.extend(remove(&found.plan, &handles(cx)).await),
-            // What tells of the addresses has to stay, so that the next DEL finds them.
-            Err(error) => errors.push(error),
-        }
-        joined(errors)
     }
 
     async fn leave_zones(&self, addresses: &[IpAddr]) -> Result<()> {

@@ -47,7 +47,7 @@ pub enum IngressPolicy {
 /// The longest name of a chain in iptables (`XT_EXTENSION_MAXNAMELEN` less the NUL): one that works there works here.
 const CHAIN_MAX: usize = 28;
 /// Names that our own chains have.
-pub(super) const RESERVED: [&str; 4] = ["admin", "forward", "forwarded", "pods"];
+pub(super) const RESERVED: [&str; 5] = ["admin", "forward", "forwarded", "pods", "translated"];
 
 impl FirewallConfig {
     /// Reads the configuration.

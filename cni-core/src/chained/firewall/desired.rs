@@ -29,11 +29,14 @@ pub(super) const MEMBERS: &str = "members";
 pub(super) const ADMIN: &str = "admin";
 const FORWARD: &str = "forward";
 const PODS: &str = "pods";
+const TRANSLATED: &str = "translated";
 
 /// The comment of elements that attachments share.
 pub(super) const SHARED: &str = "while the map members names it";
 
-/// `NF_BR_PRI_FILTER_BRIDGED`.
+/// Behind `NF_IP_PRI_NAT_DST`, where destinations are translated.
+const BEHIND_DSTNAT: i32 = -99;
+/// `NF_BR_PRI_FILTER_BRIDGED`: ahead of `br_netfilter`.
 const BRIDGE_FILTER: i32 = -200;
 
 /// What the kernel and the previous result say.
@@ -231,9 +234,27 @@ pub(super) fn table_spec(admins: &[String]) -> TableSpec {
                 rules: jumps.collect(),
             },
             pods(),
+            prerouting(),
             forward(),
             accept::cleared(),
         ],
+    }
+}
+
+/// With `br_netfilter` a packet whose destination is translated to a pod on the bridge that it came by is bridged, not routed
+/// (`br_nf_pre_routing_finish`). The bridge's rules cannot ask for that; so they are told.
+fn prerouting() -> ChainSpec {
+    ChainSpec {
+        name: TRANSLATED.to_owned(),
+        hook: Some(Hook {
+            kind: ChainKind::Filter,
+            point: HookPoint::Prerouting,
+            priority: BEHIND_DSTNAT,
+        }),
+        rules: vec![rule(
+            [translated(), in_set(vec![Field::InputInterface], CLOSED)],
+            Action::MarkSet(accept::ACCEPTED),
+        )],
     }
 }
 
@@ -304,8 +325,19 @@ pub(super) fn bridge_spec() -> TableSpec {
                 point: HookPoint::Forward,
                 priority: BRIDGE_FILTER,
             }),
-            rules: vec![rule(ports, Action::Drop { counter: true })],
+            rules: vec![
+                rule([accepted()], Action::Return),
+                rule(ports, Action::Drop { counter: true }),
+            ],
         }],
+    }
+}
+
+fn accepted() -> Match {
+    Match::Bits {
+        field: Field::Mark,
+        bits: accept::ACCEPTED,
+        all: true,
     }
 }
 

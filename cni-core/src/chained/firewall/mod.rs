@@ -30,11 +30,19 @@
 //!     ...                                                 # the same of IPv6
 //!     meta mark set meta mark & 0xffffefff                # none of ours: as the host's own rules say
 //!   }
+//!   chain translated {
+//!     type filter hook prerouting priority -99;
+//!     ct status dnat iifname @closed meta mark set meta mark | 0x00001000
+//!   }
 //!   chain forwarded { type filter hook forward priority 1; meta mark set meta mark & 0xffffefff }
 //! }
 //! table bridge cni_firewall {
 //!   set isolated { type ifname }                          # ports of isolated pods
-//!   chain forward { type filter hook forward priority -200; iifname @isolated oifname @isolated counter drop }
+//!   chain forward {
+//!     type filter hook forward priority -200;
+//!     meta mark & 0x00001000 == 0x00001000 return         # a published port, by way of br_netfilter
+//!     iifname @isolated oifname @isolated counter drop
+//!   }
 //! }
 //! ```
 //!

@@ -27,10 +27,8 @@ fn apply(changes: &[NetlinkChange]) {
 }
 
 fn raise(link: &str, addresses: [&str; 2]) {
-    let settings = LinkSettings {
-        up: Some(true),
-        ..LinkSettings::default()
-    };
+    let mut settings = LinkSettings::default();
+    settings.up = Some(true);
     let link = link.to_owned();
     apply(&[NetlinkChange::LinkSet {
         link: link.clone(),

@@ -77,13 +77,12 @@ pub(crate) fn firewalld_lets_pods_through_and_forgets_them() {
     let (_bus, _firewalld) = firewalld();
     let network = Network::bridge("net", 21);
     let (a, b, c) = (Pod::new("a"), Pod::new("b"), Pod::new("c"));
-    network.bare().add(&c, "eth0").expect("an ADD");
-    let before = state();
+    let third = network.bare().add(&c, "eth0").expect("an ADD");
     let sources = || run("firewall-cmd --zone=trusted --list-sources");
     assert_eq!(sources().trim(), "");
     misses(&c, &[OUTSIDE4, OUTSIDE6]);
     let first = network.add(&a);
-    let second = network.add(&b);
+    network.add(&b);
     reaches(&a, &[OUTSIDE4, OUTSIDE6]);
     misses(&outside, &ips(&first));
     let count = sources().split_whitespace().count();
@@ -108,7 +107,7 @@ pub(crate) fn firewalld_lets_pods_through_and_forgets_them() {
     let status = nowhere.of_network("STATUS", json!({})).failure();
     assert_eq!(status.code, 50, "{status:?}");
     let made = state();
-    let failed = nowhere.run("ADD", &c, &first).run().failure();
+    let failed = nowhere.run("ADD", &c, &third).run().failure();
     assert!(failed.msg.contains("zone nowhere"), "{failed:?}");
     state().assert_unchanged_since(&made);
     // By our mark alone, and by GC.
@@ -117,7 +116,6 @@ pub(crate) fn firewalld_lets_pods_through_and_forgets_them() {
     network.of_network("GC", valid).silent_success();
     assert_eq!(sources().trim(), "");
     assert!(state().lines("cni_firewall").is_empty());
-    let _ = (before, second);
     // Not asked for: not used.
     let plain = network.clone().with(json!({ "backend": "iptables" }));
     plain.add(&a);
