@@ -62,6 +62,7 @@ impl Fabric for HostGwFabric {
         });
         let mut parameters = Desired::new();
         desired::forwarding(&mut parameters, me, facts);
+        desired::accepted(&mut parameters, &node.network, me, facts);
         let mut items = desired::unused_addresses(me, facts, node.protocol);
         self.purpose().own(me, &mut items);
         Ok(Base {

@@ -158,6 +158,7 @@ impl VxlanFabric {
     fn desired(&self, me: &Node, facts: &Facts, vxlan: Vxlan, mtu: u32) -> Desired {
         let mut desired = Desired::new();
         desired::forwarding(&mut desired, me, facts);
+        desired::accepted(&mut desired, &self.config.node.network, me, facts);
         let name = self.config.device.as_str();
         let gpe = vxlan.gpe;
         let mut link = LinkSpec::new(name, Some(NewLinkKind::Vxlan(vxlan)));

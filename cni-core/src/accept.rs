@@ -85,6 +85,11 @@ pub fn declare(desired: &mut Desired, owner: &Table, families: &[Family]) {
     }
 }
 
+/// Whether a table is one whose chains have our rules: a change of it is worth a look.
+pub fn concerns(table: &Table) -> bool {
+    FAMILIES.iter().any(|family| filter(*family) == *table)
+}
+
 /// What removes the plain rules for a table of ours, wherever they are.
 ///
 /// # Errors

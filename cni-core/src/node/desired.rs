@@ -4,12 +4,15 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
+use crate::accept;
 use crate::cluster::Node;
 use crate::error::{Error, ErrorKind};
-use crate::fabric::{Census, Facts, Item, NextHopIds, Reach, Uplink};
+use crate::fabric::{Census, Facts, Item, NextHopIds, Reach, Uplink, tables};
+use crate::host::firewall::Family;
 use crate::host::forwarding::{Entry, Hop, NextHop, PolicyRule, Route, Via};
 use crate::host::netlink;
 use crate::plan::{Desired, Object, Place};
+use crate::spec::NetworkName;
 
 /// Metric of the route that keeps unused addresses of an own prefix from leaving by the default route: the inner
 /// attachment's own routes are better.
@@ -210,6 +213,18 @@ pub fn prefixes(node: &Node, ipv6: bool) -> impl Iterator<Item = IpNetwork> {
 /// The address of a node's VTEP: the base address of its first prefix of the family, as Flannel has it.
 pub fn vtep_address(node: &Node, ipv6: bool) -> Option<IpAddr> {
     prefixes(node, ipv6).next().map(|prefix| prefix.network())
+}
+
+/// Declares that what the network's table accepts, all that this node's pods send and are sent, passes the host's own rules
+/// for forwarded packets ([`accept`](crate::accept)).
+pub fn accepted(desired: &mut Desired, network: &NetworkName, me: &Node, facts: &Facts) {
+    let has = |ipv6: bool| prefixes(me, ipv6).next().is_some() && (facts.ipv6 || !ipv6);
+    let families = [
+        has(false).then_some(Family::Ip),
+        has(true).then_some(Family::Ip6),
+    ];
+    let families: Vec<Family> = families.into_iter().flatten().collect();
+    accept::declare(desired, &tables::table(network), &families);
 }
 
 /// The node passes packets on, in each family that its pods have.

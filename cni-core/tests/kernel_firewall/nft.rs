@@ -40,6 +40,8 @@ fn specs() -> Vec<TableSpec> {
     let mut specs: Vec<TableSpec> = families.into_iter().map(everything).collect();
     specs.extend([masquerade(), spoof_filter()]);
     specs.extend(families.into_iter().map(networks));
+    // A bridge's packets have connections only where the kernel tracks them there.
+    specs.extend([Family::Inet, Family::Ip, Family::Ip6].map(marks));
     specs
 }
 
@@ -84,6 +86,12 @@ fn steps(t: &Table) -> Vec<FirewallChange> {
             table: t.clone(),
             chain: chain(),
             rule: masquerade().chains[0].rules[0].clone(),
+        },
+        FirewallChange::RuleInsert {
+            table: t.clone(),
+            chain: chain(),
+            rule: masquerade().chains[0].rules[1].clone(),
+            comment: "somebody's: the first".to_owned(),
         },
         FirewallChange::ChainFlush {
             table: t.clone(),

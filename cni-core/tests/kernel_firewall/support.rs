@@ -266,6 +266,35 @@ pub fn spoof_filter() -> TableSpec {
     }
 }
 
+/// Marks and connections: what is forwarded past another table's rules.
+pub fn marks(family: Family) -> TableSpec {
+    let hook = Hook {
+        kind: ChainKind::Filter,
+        point: HookPoint::Forward,
+        priority: -2,
+    };
+    let bits = |field, bits, all| vec![Match::Bits { field, bits, all }];
+    let rules = vec![
+        rule(vec![], Action::MarkSet(0x1000)),
+        rule(
+            bits(Field::ConntrackState, Field::ESTABLISHED_OR_RELATED, false),
+            Action::Accept,
+        ),
+        rule(
+            bits(Field::ConntrackStatus, Field::DESTINATION_NAT, false),
+            Action::Return,
+        ),
+        rule(bits(Field::Mark, 0x1000, true), Action::Accept),
+        rule(bits(Field::Mark, 0x3000, false), Action::Return),
+        rule(vec![], Action::MarkClear(0x1000)),
+    ];
+    TableSpec {
+        table: table(family),
+        sets: vec![],
+        chains: vec![chain("fwd", Some(hook), rules)],
+    }
+}
+
 /// Network of the source address and what a VXLAN packet carries, in 24 bits. The set's fields in the order of its key.
 pub fn net24() -> Vec<Field> {
     vec![Field::Ipv4Source, inner4(24)]

@@ -8,6 +8,7 @@ mod alone;
 mod closed;
 mod direct;
 mod flannel;
+mod forward;
 mod lab;
 mod model;
 mod own;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         closed::TESTS,
         direct::TESTS,
         flannel::TESTS,
+        forward::TESTS,
         own::TESTS,
         update::TESTS,
         verbs::TESTS,

@@ -1,8 +1,10 @@
 //! Everything of ours goes.
 
-use crate::error::Result;
+use crate::accept;
+use crate::error::{Error, Result};
 use crate::host::firewall::FirewallChange;
 use crate::host::forwarding::{Entry, Kind, Scope};
+use crate::plan::remove;
 
 use super::super::diff::{Act, Step, Told};
 use super::super::facts;
@@ -31,6 +33,18 @@ impl Engine {
         match facts::read(&self.host, &self.owner).await {
             Ok(read) => self.remove_links(&read.devices, report).await,
             Err(error) => report.failed("our devices", error),
+        }
+        // First the way through the host's rules, then what decides who takes it.
+        match accept::removal(&self.host, &self.owner.table).await {
+            Ok(plan) => {
+                let errors = remove(&plan, &self.handles()).await;
+                let removed = plan.steps().len().saturating_sub(errors.len());
+                (0..removed).for_each(|_| report.count(Thing::Base, Act::Del));
+                if let Some(error) = Error::join(errors) {
+                    report.failed("our rules in the host's chains", error);
+                }
+            }
+            Err(error) => report.failed("our rules in the host's chains", error),
         }
         let table = FirewallChange::TableDel(self.owner.table.clone());
         match self.host.firewall.commit(&[table]).await {

@@ -6,6 +6,7 @@ use crate::host::monitor::KernelEvent;
 use super::super::Owner;
 use super::super::facts::tells_of_segments;
 use super::{Engine, Known};
+use crate::accept;
 
 impl Engine {
     /// Whether a kernel event may have touched what is ours, or what it depends on: then a full pass is due.
@@ -29,7 +30,9 @@ impl Engine {
                 Key::Neighbour(link, _) | Key::Fdb(link, _) => device == Some(&**link),
                 Key::Route(..) | Key::Rule(..) => true,
             },
-            KernelEvent::Firewall { table } => *table == self.owner.table,
+            KernelEvent::Firewall { table } => {
+                *table == self.owner.table || accept::concerns(table)
+            }
             KernelEvent::Overrun => true,
         }
     }

@@ -11,6 +11,7 @@ use crate::host::firewall::{
 use super::super::Census;
 use super::sets::{FAMILIES, Set, from_sets, full_length, lengths};
 use super::{Inner, Tunnel};
+use crate::accept;
 
 /// `NF_IP_PRI_NAT_SRC`.
 const SRCNAT: i32 = 100;
@@ -97,6 +98,20 @@ pub(super) fn untracked(tunnel: &Tunnel) -> [ChainSpec; 2] {
         ("untracked-out", HookPoint::Output),
     ]
     .map(|(name, point)| chain(name, ChainKind::Filter, point, RAW, vec![notrack()]))
+}
+
+/// What this node's pods send and are sent passes the host's own rules for forwarded packets.
+pub(super) fn forward(own: &[IpNetwork]) -> ChainSpec {
+    let both = own.iter().flat_map(|prefix| {
+        let ipv6 = prefix.is_ipv6();
+        [source(ipv6), destination(ipv6)].map(|field| within(field, *prefix))
+    });
+    let accepted = || Action::MarkSet(accept::ACCEPTED);
+    ChainSpec {
+        name: "forward".to_owned(),
+        hook: Some(accept::hook(accept::PREFIXES)),
+        rules: both.map(|pods| rule(pods, accepted())).collect(),
+    }
 }
 
 pub(super) fn input(tunnel: &Tunnel, census: &Census) -> ChainSpec {

@@ -179,10 +179,16 @@ pub(crate) fn a_published_port_passes_isolation() {
     // pod is added.
     let third = Pod::new("third");
     network.add(&third);
-    let seen = client.run(published);
-    assert!(seen.is_ok(), "{seen:?}");
-    let seen = outside.run(published);
-    assert!(seen.is_ok(), "{seen:?}");
+    for bridged in [true, false] {
+        if !bridge_netfilter(bridged) && bridged {
+            continue;
+        }
+        let seen = client.run(published);
+        assert!(seen.is_ok(), "bridged {bridged}: {seen:?}");
+        let seen = outside.run(published);
+        assert!(seen.is_ok(), "bridged {bridged}: {seen:?}");
+        assert!(client.run(direct).is_err(), "an isolated pod is reached");
+    }
 }
 
 pub(crate) fn a_policy_needs_an_interface_of_the_host() {

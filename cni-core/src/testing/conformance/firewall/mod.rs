@@ -25,6 +25,7 @@ pub async fn firewall(firewall: &dyn Firewall) {
     a_transaction_is_whole_or_nothing(firewall).await;
     a_table_converges(firewall).await;
     elements_are_read_as_written(firewall).await;
+    a_rule_is_inserted_ahead_of_others(firewall).await;
 }
 
 async fn refusals(firewall: &dyn Firewall) {
@@ -383,6 +384,63 @@ async fn elements_are_read_as_written(firewall: &dyn Firewall) {
             assert_eq!(one, Ok(Some(element)), "one element of {name}");
         }
     }
+    clear(firewall).await;
+}
+
+async fn a_rule_is_inserted_ahead_of_others(firewall: &dyn Firewall) {
+    let missing = firewall.chain_rules(&other(), "c").await;
+    assert_eq!(missing, Ok(None), "a missing table has no chain");
+    make(firewall, &[table_add(), chain_add("c", Some(hook()))]).await;
+    let missing = firewall.chain_rules(&table(), "other").await;
+    assert_eq!(missing, Ok(None), "a missing chain has no rules");
+    let behind = rule(Vec::new(), Action::Return);
+    let ahead = |comment: &str| FirewallChange::RuleInsert {
+        table: table(),
+        chain: "c".to_owned(),
+        rule: rule(Vec::new(), Action::MarkSet(1)),
+        comment: comment.to_owned(),
+    };
+    let changes = [
+        rule_add("c", behind.clone()),
+        ahead("second"),
+        ahead("first"),
+    ];
+    make(firewall, &changes).await;
+    let comments = [
+        Some("first".to_owned()),
+        Some("second".to_owned()),
+        Some(behind.comment()),
+    ];
+    let found = firewall.chain_rules(&table(), "c").await;
+    let found = found.expect("the chain").expect("the chain");
+    assert!(found.is_base && !found.drops, "a base chain that accepts");
+    let told: Vec<Option<String>> = found
+        .rules
+        .iter()
+        .map(|rule| rule.comment.clone())
+        .collect();
+    assert_eq!(told, comments, "rules in their order");
+    let deletions = found
+        .rules
+        .iter()
+        .take(1)
+        .map(|rule| FirewallChange::RuleDel {
+            table: table(),
+            chain: "c".to_owned(),
+            handle: rule.handle,
+        });
+    make(firewall, &deletions.collect::<Vec<_>>()).await;
+    let left = firewall
+        .chain_rules(&table(), "c")
+        .await
+        .expect("the chain");
+    let left = left.expect("the chain").rules;
+    assert_eq!(left.len(), 2, "one is deleted by its handle");
+    assert_eq!(
+        left.first().map(|rule| rule.comment.as_deref()),
+        Some(Some("second")),
+        "the first"
+    );
     clear(firewall).await;
 }
 

@@ -1,0 +1,72 @@
+//! Nodes whose own rules drop what they forward.
+
+use cni_testkit::cluster::{Layout, Matrix, await_condition};
+use cni_testkit::{Ping, Test, skip, tests};
+use serde_json::json;
+
+use crate::world::{Classic, Flow, HostGw, Net, Over, metric};
+
+pub(crate) const TESTS: &[Test] = &tests![
+    pods_of_all_nodes_talk_where_every_node_drops_what_it_forwards::<Flow>,
+    pods_of_all_nodes_talk_where_every_node_drops_what_it_forwards::<Classic>,
+    pods_of_all_nodes_talk_where_every_node_drops_what_it_forwards::<HostGw>,
+    an_agent_mends_the_rule_that_somebody_flushes::<Flow>,
+    an_agent_mends_the_rule_that_somebody_flushes::<HostGw>,
+];
+
+const LIST: &str = "iptables-nft -S FORWARD; ip6tables-nft -S FORWARD";
+const FLUSH: &str = "iptables-nft -F FORWARD; ip6tables-nft -F FORWARD";
+
+/// A cluster of nodes that forward nothing by themselves.
+fn closed<P: Over>() -> Net {
+    let net = Net::build(&Layout::new(3), P::PATH.plugin(&json!({})));
+    for node in net.cluster.nodes() {
+        let set = node.try_sh("iptables-nft -P FORWARD DROP; ip6tables-nft -P FORWARD DROP");
+        if set.status.code() == Some(127) {
+            skip("iptables-nft is not installed");
+        }
+        assert!(set.status.success(), "{set:?}");
+    }
+    net
+}
+
+/// How many of our rules a node's chains have, one for each family.
+fn rules(list: &str) -> usize {
+    list.matches("cni: accepted by inet cni_fabric_").count()
+}
+
+fn pods_of_all_nodes_talk_where_every_node_drops_what_it_forwards<P: Over>() {
+    let net = closed::<P>();
+    let nodes = net.cluster.nodes();
+    let pods: Vec<_> = nodes.iter().map(|node| node.attach(&net.chain)).collect();
+    Matrix::of(&pods).assert_all(12);
+    for node in nodes {
+        let list = node.sh(LIST);
+        assert_eq!(rules(&list), 2, "{list}");
+        assert!(!list.contains("incompatible"), "{list}");
+    }
+    // One more pod adds no rule.
+    nodes[0].attach(&net.chain);
+    assert_eq!(rules(&nodes[0].sh(LIST)), 2);
+}
+
+fn an_agent_mends_the_rule_that_somebody_flushes<P: Over>() {
+    let net = closed::<P>();
+    let agents = net.start_agents(&[0, 1, 2]);
+    let nodes = net.cluster.nodes();
+    let pods: Vec<_> = nodes.iter().map(|node| node.attach(&net.chain)).collect();
+    Matrix::of(&pods).assert_all(12);
+    let node = &nodes[0];
+    for _ in 0..3 {
+        let repaired = metric(node, "cni_agent_drift_repaired_total");
+        node.sh(FLUSH);
+        await_condition("the rule is there again, and told", || {
+            rules(&node.sh(LIST)) == 2 && metric(node, "cni_agent_drift_repaired_total") > repaired
+        });
+        for target in &pods[1].addresses {
+            let answer = pods[0].pod.run(|| Ping::to(&target.to_string()).send());
+            assert!(answer.is_ok(), "no way to {target}: {answer:?}");
+        }
+    }
+    drop(agents);
+}
