@@ -152,6 +152,8 @@ fn nft_lists_our_rules_as_we_print_them() -> Result<(), String> {
         )?;
         let listed = listed
             .replace("counter packets 0 bytes 0 drop", "counter drop")
+            .replace("ct state 0x2,0x4 ", "ct state established,related ")
+            .replace("ct status 0x20 ", "ct status dnat ")
             .replace("tcp dport", "@@")
             .replace("udp dport", "@@");
         for rule in spec.chains.iter().flat_map(|chain| &chain.rules) {

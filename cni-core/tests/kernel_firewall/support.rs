@@ -291,7 +291,7 @@ pub fn marks(family: Family) -> TableSpec {
     TableSpec {
         table: table(family),
         sets: vec![],
-        chains: vec![chain("fwd", Some(hook), rules)],
+        chains: vec![chain("passing", Some(hook), rules)],
     }
 }
 

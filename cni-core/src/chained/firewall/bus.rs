@@ -368,11 +368,11 @@ mod tests {
     fn a_call_is_a_whole_message_whose_parts_are_aligned() {
         let message = encode(&CALL, 9);
         let mut reader = Reader::new(&message).unwrap();
-        assert_eq!(reader.skip(4).unwrap().number(), Some(29));
+        assert_eq!(reader.skip(4).unwrap().number(), Some(28));
         assert_eq!(reader.number(), Some(9));
         let fields = reader.number().unwrap() as usize;
-        assert_eq!(message.len(), 16 + fields.next_multiple_of(8) + 29);
-        reader.at = message.len() - 29;
+        assert_eq!(message.len(), 16 + fields.next_multiple_of(8) + 28);
+        reader.at = message.len() - 28;
         assert_eq!(reader.text().as_deref(), Some("zone"));
         assert_eq!(reader.text().as_deref(), Some("10.1.0.2/32"));
     }
