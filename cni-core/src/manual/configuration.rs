@@ -82,6 +82,7 @@
 //! | attachments | the kernel: names of links, aliases, comments of nftables elements; there is no state file |
 //! | reservations | `/var/lib/cni/networks/NETWORK/` (`ipam.dataDir`), shared with the reference `host-local` |
 //! | masquerade | nftables, `table inet cni_masquerade` |
+//! | the firewall | nftables, `table inet cni_firewall` and `table bridge cni_firewall`; a rule in the host's `FORWARD` where that may drop: [`firewall`](super::firewall) |
 //! | connections of nodes | the kernel: a protocol number, an alias, a table's name; `/run/cni-fabric/PROTOCOL/` (`stateDir`) says what came of it |
 //! | ... `state.json` | the node's prefixes, MTU, device, what is wrong, and what it was made from: [`node::state`](crate::node::state). May be removed at any time |
 //! | ... `agent.lock` | held while an agent lives: then plugins rely on it |

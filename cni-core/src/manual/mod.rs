@@ -9,6 +9,7 @@
 //! | [`testing`] | testing it: the fake kernel, faults, the contract |
 //! | [`cluster`] | operators: the nodes of a cluster, the file that names them, how it is followed |
 //! | [`configuration`] | operators: keys, variables, exit status, codes, files |
+//! | [`firewall`] | operators: pods beside the host's own rules, and beside each other |
 //! | [`pitfalls`] | what broke in other plugins, and how this one behaves |
 //!
 //! The rules themselves are in the [specification](https://www.cni.dev/docs/spec/).
@@ -17,6 +18,7 @@ pub mod backend;
 pub mod cluster;
 pub mod configuration;
 pub mod fabric;
+pub mod firewall;
 pub mod packet;
 pub mod pitfalls;
 pub mod plugin;

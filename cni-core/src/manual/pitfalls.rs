@@ -24,6 +24,15 @@
 //! | IPv6 detection delays every ADD by one to two seconds | it is off unless `enabledad` asks for it |
 //! | a bridge changes its hardware address when ports come and go, and an address of zeros fails | the bridge gets a derived address when it is made |
 //!
+//! # Filters
+//!
+//! | elsewhere | here |
+//! |---|---|
+//! | accepts of a pod stay when its DEL comes without the result, or after an ADD that was killed (22 of 120), and a pod that gets the address inherits them | elements bear the attachment's mark, and are found by it |
+//! | `isolated` lets everything pass where `br_netfilter` is off | the bridge's own rules drop the frames |
+//! | CHECK creates what is missing, and then finds it | CHECK reads |
+//! | where Docker makes FORWARD drop, pods of other programs are cut off until somebody writes a rule | one rule is put there, and told when it is gone |
+//!
 //! # Between nodes
 //!
 //! Measured with Flannel (master of August 2026, Linux 6.18) where no other name or number stands.
