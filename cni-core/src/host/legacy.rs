@@ -147,8 +147,8 @@ mod program {
         }
     }
 
-    /// Whether the table is registered in this namespace. The file is root's; who may not read it may not change the
-    /// table either.
+    /// Whether the table is registered in this namespace. The file is the first user namespace's root's: in another one it
+    /// cannot be told, because whatever else asks for the table makes it.
     fn has_filter(family: Family) -> bool {
         let name = match family {
             Family::Ip => "ip_tables_names",
@@ -156,6 +156,11 @@ mod program {
             _ => return false,
         };
         let names = fs::read_to_string(format!("/proc/thread-self/net/{name}"));
+        if let Err(error) = &names
+            && error.kind() == io::ErrorKind::PermissionDenied
+        {
+            tracing::debug!(%error, name, "whether there are legacy tables is not told");
+        }
         names.is_ok_and(|names| names.lines().any(|name| name == "filter"))
     }
 

@@ -33,7 +33,7 @@
 //! | the host's rules | where the rule is |
 //! |---|---|
 //! | `iptables-nft`, Docker's among them | at the head of `FORWARD` in `ip filter` and `ip6 filter`, when that chain exists and drops by its policy or has rules |
-//! | `iptables-legacy` | the same, by the program `iptables-legacy`. It is run only where the namespace has such a table |
+//! | `iptables-legacy` | the same, by the program `iptables-legacy`. It is run only where the namespace has such a table, which the kernel tells root alone: not in a user namespace |
 //! | firewalld | none: the address is put into the zone |
 //! | nftables tables of the operator's | none: add it yourself, ahead of what drops: `meta mark & 0x1000 == 0x1000 accept` |
 //!

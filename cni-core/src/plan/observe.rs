@@ -144,11 +144,8 @@ async fn read(handles: &Handles<'_>, declared: &Declared, observed: &mut Observe
             }
         }
         Object::HostRule { table, chain, .. } => {
-            let key = (table.clone(), chain.clone());
-            if !state.chains.contains_key(&key) {
-                let found = firewall.chain_rules(table, chain).await?;
-                state.chains.insert(key, found);
-            }
+            let found = firewall.chain_rules(table, chain).await?;
+            state.chains.insert((table.clone(), chain.clone()), found);
         }
         Object::LegacyRule(rule) => {
             let found = handles.host.legacy.has(rule).await?;

@@ -1,10 +1,12 @@
 //! Nodes whose own rules drop what they forward.
 
+use std::process::Command;
+
 use cni_testkit::cluster::{Layout, Matrix, await_condition};
-use cni_testkit::{Ping, Test, skip, tests};
+use cni_testkit::{Ping, Test, skip, tests, workspace_plugin};
 use serde_json::json;
 
-use crate::world::{Classic, Flow, HostGw, Net, Over, metric};
+use crate::world::{Classic, Flow, HostGw, NETWORK, Net, Over, metric};
 
 pub(crate) const TESTS: &[Test] = &tests![
     pods_of_all_nodes_talk_where_every_node_drops_what_it_forwards::<Flow>,
@@ -69,4 +71,11 @@ fn an_agent_mends_the_rule_that_somebody_flushes<P: Over>() {
         }
     }
     drop(agents);
+    // What is ours goes with the rest, and nothing else.
+    let mut cleanup = Command::new(workspace_plugin("node-agent"));
+    cleanup.args(["--config", NETWORK, "--cleanup"]).env_clear();
+    let output = node.run(|| cleanup.output()).expect("the agent");
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(rules(&node.sh(LIST)), 0);
+    assert!(node.sh(LIST).contains("-P FORWARD DROP"));
 }
