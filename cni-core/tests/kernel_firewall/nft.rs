@@ -35,6 +35,35 @@ pub(crate) fn run(command: &mut Command, input: &str) -> Result<String, String> 
     Ok(String::from_utf8(output.stdout).unwrap())
 }
 
+/// Marks and connections: what is forwarded past another table's rules.
+fn marks(family: Family) -> TableSpec {
+    let hook = Hook {
+        kind: ChainKind::Filter,
+        point: HookPoint::Forward,
+        priority: -2,
+    };
+    let bits = |field, bits, all| vec![Match::Bits { field, bits, all }];
+    let rules = vec![
+        rule(vec![], Action::MarkSet(0x1000)),
+        rule(
+            bits(Field::ConntrackState, Field::ESTABLISHED_OR_RELATED, false),
+            Action::Accept,
+        ),
+        rule(
+            bits(Field::ConntrackStatus, Field::DESTINATION_NAT, false),
+            Action::Return,
+        ),
+        rule(bits(Field::Mark, 0x1000, true), Action::Accept),
+        rule(bits(Field::Mark, 0x3000, false), Action::Return),
+        rule(vec![], Action::MarkClear(0x1000)),
+    ];
+    TableSpec {
+        table: table(family),
+        sets: vec![],
+        chains: vec![chain("passing", Some(hook), rules)],
+    }
+}
+
 fn specs() -> Vec<TableSpec> {
     let families = [Family::Inet, Family::Ip, Family::Ip6, Family::Bridge];
     let mut specs: Vec<TableSpec> = families.into_iter().map(everything).collect();

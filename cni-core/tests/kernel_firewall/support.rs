@@ -129,7 +129,7 @@ pub fn del(table: &Table, set: &str, elements: Vec<Element>) -> FirewallChange {
     }
 }
 
-fn rule(matches: Vec<Match>, action: Action) -> Rule {
+pub fn rule(matches: Vec<Match>, action: Action) -> Rule {
     Rule { matches, action }
 }
 
@@ -149,7 +149,7 @@ fn in_set(fields: &[Field], set: &str) -> Match {
     }
 }
 
-fn chain(name: &str, hook: Option<Hook>, rules: Vec<Rule>) -> ChainSpec {
+pub fn chain(name: &str, hook: Option<Hook>, rules: Vec<Rule>) -> ChainSpec {
     ChainSpec {
         name: name.to_owned(),
         hook,
@@ -263,35 +263,6 @@ pub fn spoof_filter() -> TableSpec {
             ),
             chain("checked", None, vec![rule(vec![], Action::Return)]),
         ],
-    }
-}
-
-/// Marks and connections: what is forwarded past another table's rules.
-pub fn marks(family: Family) -> TableSpec {
-    let hook = Hook {
-        kind: ChainKind::Filter,
-        point: HookPoint::Forward,
-        priority: -2,
-    };
-    let bits = |field, bits, all| vec![Match::Bits { field, bits, all }];
-    let rules = vec![
-        rule(vec![], Action::MarkSet(0x1000)),
-        rule(
-            bits(Field::ConntrackState, Field::ESTABLISHED_OR_RELATED, false),
-            Action::Accept,
-        ),
-        rule(
-            bits(Field::ConntrackStatus, Field::DESTINATION_NAT, false),
-            Action::Return,
-        ),
-        rule(bits(Field::Mark, 0x1000, true), Action::Accept),
-        rule(bits(Field::Mark, 0x3000, false), Action::Return),
-        rule(vec![], Action::MarkClear(0x1000)),
-    ];
-    TableSpec {
-        table: table(family),
-        sets: vec![],
-        chains: vec![chain("passing", Some(hook), rules)],
     }
 }
 

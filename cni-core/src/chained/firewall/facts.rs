@@ -79,3 +79,78 @@ fn routed(links: &[Link], attachment: &Attachment) -> Vec<Routed> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::netlink::PortSettings;
+
+    const BRIDGE: LinkKind = LinkKind::Bridge {
+        vlan_filtering: true,
+    };
+
+    fn attachment() -> Attachment {
+        Attachment {
+            network: "n".parse().unwrap(),
+            container: "c".parse().unwrap(),
+            interface: "eth0".parse().unwrap(),
+        }
+    }
+
+    fn link(name: &str, kind: LinkKind) -> Link {
+        Link::new(1, name, kind)
+    }
+
+    fn port_of_a_bridge(name: &str) -> Link {
+        let mut link = link(name, LinkKind::Veth);
+        link.port = Some(PortSettings::default());
+        link
+    }
+
+    fn told(links: &[Link]) -> (Vec<(String, bool)>, Option<String>) {
+        let routed = routed(links, &attachment()).into_iter();
+        let routed = routed.map(|found| (found.name, found.own)).collect();
+        (routed, port(links, &attachment()))
+    }
+
+    #[test]
+    fn a_bridge_is_shared_and_its_port_the_attachments() {
+        let links = [link("br0", BRIDGE), port_of_a_bridge("veth0")];
+        let wanted = vec![("br0".to_owned(), false)];
+        assert_eq!(told(&links), (wanted, Some("veth0".to_owned())));
+    }
+
+    #[test]
+    fn a_pair_without_a_bridge_is_the_attachments_own() {
+        let wanted = vec![("veth0".to_owned(), true)];
+        assert_eq!(told(&[link("veth0", LinkKind::Veth)]), (wanted, None));
+    }
+
+    #[test]
+    fn on_a_vlan_packets_are_routed_by_the_gateways_interface() {
+        let own = attachment().host_name().to_string();
+        let links = [
+            link("br0", BRIDGE),
+            port_of_a_bridge("br0.100p"),
+            port_of_a_bridge(&own),
+            link("br0.100", LinkKind::Veth),
+        ];
+        let wanted = vec![("br0.100".to_owned(), false)];
+        assert_eq!(told(&links), (wanted, Some(own)));
+    }
+
+    #[test]
+    fn a_bridge_in_a_vrf_is_no_port_and_a_limits_redirection_no_way() {
+        let mut bridge = link("br0", BRIDGE);
+        bridge.master = Some(9);
+        let aside = link("bwp0", LinkKind::Other("ifb".to_owned()));
+        let links = [bridge, port_of_a_bridge("veth0"), aside];
+        let wanted = vec![("br0".to_owned(), false)];
+        assert_eq!(told(&links).0, wanted);
+    }
+
+    #[test]
+    fn without_an_interface_of_the_host_there_is_none() {
+        assert_eq!(told(&[]), (Vec::new(), None));
+    }
+}

@@ -181,7 +181,7 @@ pub(crate) fn what_an_admin_accepts_passes_the_hosts_policy() {
     misses(&outside, &addresses[1..]);
 }
 
-pub(crate) fn a_network_of_ipv4_touches_nothing_of_ipv6() {
+pub(crate) fn a_network_of_one_family_touches_nothing_of_the_other() {
     let _outside = outside();
     forward_drops();
     let six = run("ip6tables-nft -S");
@@ -191,6 +191,15 @@ pub(crate) fn a_network_of_ipv4_touches_nothing_of_ipv6() {
     reaches(&pod, &[OUTSIDE4]);
     assert_eq!(run("ip6tables-nft -S"), six);
     assert!(run("iptables-nft -S").contains("cni: accepted by"));
+    network.del(&pod);
+    // And the other way round.
+    let four = run("iptables-nft -S");
+    let network = Network::bridge("six", 22).v6();
+    let pod = Pod::new("six");
+    network.add(&pod);
+    reaches(&pod, &[OUTSIDE6]);
+    assert_eq!(run("iptables-nft -S"), four);
+    assert!(run("ip6tables-nft -S").contains("cni: accepted by"));
 }
 
 pub(crate) fn the_bit_is_seen_inside_the_hook_alone() {

@@ -1,8 +1,10 @@
 //! Who reaches whom.
 
 use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
 
-use cni_testkit::{Pod, TcpEcho};
+use cni_testkit::{Pod, TcpEcho, reference_plugin, require};
 use serde_json::{Value, json};
 
 use super::world::{Network, OUTSIDE4, OUTSIDE6, ips, misses, outside, reaches, run, state};
@@ -189,6 +191,27 @@ pub(crate) fn a_published_port_passes_isolation() {
         assert!(seen.is_ok(), "bridged {bridged}: {seen:?}");
         assert!(client.run(direct).is_err(), "an isolated pod is reached");
     }
+}
+
+pub(crate) fn behind_the_reference_bridge_pods_are_isolated_as_well() {
+    let bridge = require(reference_plugin("bridge"), "the reference plugin bridge");
+    let outside = outside();
+    // Not with the reference firewall beside it.
+    let directory = Path::new("/run/reference");
+    fs::create_dir(directory).expect("/run is the test's own");
+    symlink(bridge, directory.join("bridge")).expect("/run is the test's own");
+    let network = closed("iso", 21, "isolated").v4().main_from(directory);
+    // This one's version 1.1.1 has no newer results.
+    let network = network.version("1.0.0");
+    let (a, b) = (Pod::new("a"), Pod::new("b"));
+    let first = network.add(&a);
+    let second = network.add(&b);
+    misses(&a, &ips(&second));
+    reaches(&b, &OUTSIDE[..1]);
+    reaches(&outside, &ips(&first));
+    network.del(&a);
+    network.del(&b);
+    assert!(state().lines("cni_firewall").is_empty());
 }
 
 pub(crate) fn a_policy_needs_an_interface_of_the_host() {

@@ -1,5 +1,6 @@
 //! A node with a cable to the outside, and networks with the plugin behind their main one.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -70,8 +71,10 @@ pub(crate) fn outside() -> Pod {
 #[derive(Clone)]
 pub(crate) struct Network {
     name: &'static str,
+    version: &'static str,
     main: Value,
     firewall: Value,
+    directories: Vec<PathBuf>,
 }
 
 impl Network {
@@ -105,8 +108,10 @@ impl Network {
     fn of(name: &'static str, main: Value) -> Self {
         Self {
             name,
+            version: "1.1.0",
             main,
             firewall: json!({ "type": "firewall" }),
+            directories: vec![workspace_plugin_dir()],
         }
     }
 
@@ -114,6 +119,24 @@ impl Network {
     pub(crate) fn v4(mut self) -> Self {
         let first = self.main["ipam"]["ranges"][0].clone();
         self.main["ipam"]["ranges"] = json!([first]);
+        self
+    }
+
+    pub(crate) fn version(mut self, version: &'static str) -> Self {
+        self.version = version;
+        self
+    }
+
+    /// IPv6 alone.
+    pub(crate) fn v6(mut self) -> Self {
+        let second = self.main["ipam"]["ranges"][1].clone();
+        self.main["ipam"]["ranges"] = json!([second]);
+        self
+    }
+
+    /// With the main plugin from this directory.
+    pub(crate) fn main_from(mut self, directory: &Path) -> Self {
+        self.directories.insert(0, directory.to_owned());
         self
     }
 
@@ -126,8 +149,9 @@ impl Network {
     }
 
     fn chain_of(&self, plugins: &[&Value]) -> Chain {
-        let list = json!({ "cniVersion": "1.1.0", "name": self.name, "plugins": plugins });
-        Chain::new(list, &[&workspace_plugin_dir()])
+        let list = json!({ "cniVersion": self.version, "name": self.name, "plugins": plugins });
+        let directories: Vec<&Path> = self.directories.iter().map(PathBuf::as_path).collect();
+        Chain::new(list, &directories)
     }
 
     pub(crate) fn chain(&self) -> Chain {
@@ -172,7 +196,7 @@ impl Network {
     /// The firewall's configuration with these members besides; null takes one away.
     pub(crate) fn config(&self, more: Value) -> Value {
         let mut config = self.firewall.clone();
-        config["cniVersion"] = json!("1.1.0");
+        config["cniVersion"] = json!(self.version);
         config["name"] = json!(self.name);
         for (key, value) in more.as_object().expect("an object") {
             match value {
