@@ -152,7 +152,7 @@ impl Agent {
                 Happening::Order(Order::Stop) => break,
                 Happening::Order(Order::Reload) => self.reload(),
                 Happening::Peer(event) => self.peer(event),
-                Happening::Kernel(event) => self.kernel(&event),
+                Happening::Kernel(event) => self.kernel(&event).await,
                 Happening::Time => self.news_to_tell = true,
             }
         }
@@ -176,7 +176,7 @@ impl Agent {
                 event = self.monitor.next() => event,
                 () = std::future::ready(()) => break,
             };
-            self.kernel(&event);
+            self.kernel(&event).await;
         }
     }
 
@@ -193,9 +193,9 @@ impl Agent {
         self.news_to_tell = true;
     }
 
-    fn kernel(&mut self, event: &KernelEvent) {
+    async fn kernel(&mut self, event: &KernelEvent) {
         self.lost |= matches!(event, KernelEvent::Address { .. } | KernelEvent::Overrun);
-        if self.setup.programmer.concerns(event) {
+        if self.setup.programmer.concerns(event).await {
             tracing::debug!(
                 ?event,
                 "something that concerns us has changed in the kernel"

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use cni_core::accept;
 use cni_core::cluster::{NodeChange, View};
 use cni_core::fabric::{Engine, Fabric, Removal, Report};
 use cni_core::host::netlink::NetlinkExt as _;
@@ -94,7 +95,13 @@ impl Programmer for Connector {
         self.outcome(report, false).await
     }
 
-    fn concerns(&self, event: &KernelEvent) -> bool {
-        self.engine.concerns(event)
+    async fn concerns(&mut self, event: &KernelEvent) -> bool {
+        // Tables that other programs change all day: there it is one rule of ours that counts, and not everything.
+        match event {
+            KernelEvent::Firewall { table } if accept::concerns(table) => {
+                !self.engine.is_let_through().await
+            }
+            event => self.engine.concerns(event),
+        }
     }
 }

@@ -17,8 +17,8 @@ pub trait Programmer: Send + fmt::Debug {
     /// Acts upon these changes alone.
     async fn update(&mut self, view: &View, changes: &[NodeChange]) -> Outcome;
 
-    /// Whether an event in the kernel may have touched what is ours, or what it was made from.
-    fn concerns(&self, event: &KernelEvent) -> bool;
+    /// Whether an event in the kernel may have touched what is ours, or what it was made from. May take a look.
+    async fn concerns(&mut self, event: &KernelEvent) -> bool;
 }
 
 /// What came of it.

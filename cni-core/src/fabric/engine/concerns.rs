@@ -2,11 +2,11 @@
 
 use crate::host::forwarding::{Entry, Key, Route, Via};
 use crate::host::monitor::KernelEvent;
+use crate::plan::{Declared, Desired, Object, Scope, diff, observe};
 
 use super::super::Owner;
 use super::super::facts::tells_of_segments;
 use super::{Engine, Known};
-use crate::accept;
 
 impl Engine {
     /// Whether a kernel event may have touched what is ours, or what it depends on: then a full pass is due.
@@ -30,10 +30,31 @@ impl Engine {
                 Key::Neighbour(link, _) | Key::Fdb(link, _) => device == Some(&**link),
                 Key::Route(..) | Key::Rule(..) => true,
             },
-            KernelEvent::Firewall { table } => {
-                *table == self.owner.table || accept::concerns(table)
-            }
+            KernelEvent::Firewall { table } => *table == self.owner.table,
             KernelEvent::Overrun => true,
+        }
+    }
+
+    /// Whether the host's own rules let through what this network's table accepts, as they were made to: the look for events
+    /// in tables that [`accept`](crate::accept) has a rule in, for which everything would be too much. True as well where nothing
+    /// is known yet.
+    pub async fn is_let_through(&self) -> bool {
+        let Some(known) = &self.known else {
+            return true;
+        };
+        let of_host = |declared: &&Declared| {
+            matches!(
+                declared.object,
+                Object::HostRule { .. } | Object::LegacyRule(_)
+            )
+        };
+        let items = known.base.desired.items.iter().filter(of_host).cloned();
+        let desired = Desired {
+            items: items.collect(),
+        };
+        match observe(&self.handles(), &desired, Scope::All).await {
+            Ok(observed) => diff(&desired, &observed).is_ok_and(|plan| plan.is_empty()),
+            Err(_) => false,
         }
     }
 

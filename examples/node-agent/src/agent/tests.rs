@@ -95,7 +95,7 @@ impl Programmer for Scripted {
         self.answer(Work::Update(names.collect())).await
     }
 
-    fn concerns(&self, event: &KernelEvent) -> bool {
+    async fn concerns(&mut self, event: &KernelEvent) -> bool {
         !matches!(event, KernelEvent::Address { .. })
     }
 }
