@@ -41,7 +41,7 @@
 //! `iptables -S` as any other, and goes with the last attachment. Who flushes it (a `dockerd` that starts anew does not) is told
 //! by CHECK, and the next ADD puts it back. A network of IPv4 alone needs and touches nothing of IPv6. The networks of
 //! [`cluster`](super::cluster)s have rules of their own in the same places, for all that their node's pods send and are sent;
-//! there the agent puts them back at once.
+//! there the agent puts them back at once (in legacy tables, of which the kernel tells no changes, at its next sweep).
 //!
 //! A host that uses bit 12 for something else, between the routing decision and what is behind the forward hook, loses it there.
 //!

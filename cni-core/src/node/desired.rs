@@ -216,7 +216,7 @@ pub fn vtep_address(node: &Node, ipv6: bool) -> Option<IpAddr> {
 }
 
 /// Declares that what the network's table accepts, all that this node's pods send and are sent, passes the host's own rules
-/// for forwarded packets ([`accept`](crate::accept)).
+/// for forwarded packets ([`accept`]).
 pub fn accepted(desired: &mut Desired, network: &NetworkName, me: &Node, facts: &Facts) {
     let has = |ipv6: bool| prefixes(me, ipv6).next().is_some() && (facts.ipv6 || !ipv6);
     let families = [

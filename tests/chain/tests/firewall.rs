@@ -30,6 +30,7 @@ pub(crate) const TESTS: &[Test] = &tests![
     life::gc_removes_what_is_not_valid,
     life::an_add_killed_anywhere_is_cleaned_up_by_one_del,
     life::a_del_killed_anywhere_can_be_repeated,
+    life::beside_legacy_tables_whatever_is_killed_is_gone_after_del_and_gc,
     life::an_operators_chain_stays_and_is_used_again,
     life::networks_have_admin_chains_of_their_own,
     life::check_names_each_drift_and_creates_nothing,

@@ -1,12 +1,11 @@
 //! Hosts whose own rules drop what they forward.
 
-use std::fs;
-
-use cni_testkit::{Pod, skip};
+use cni_testkit::Pod;
 use serde_json::json;
 
 use super::world::{
-    Network, OUTSIDE4, OUTSIDE6, forward_drops, ips, misses, outside, reaches, run, state, try_run,
+    Network, OUTSIDE4, OUTSIDE6, forward_drops, ips, legacy_forward_drops, misses, outside,
+    reaches, run, state, try_run,
 };
 
 const OUTSIDE: [&str; 2] = [OUTSIDE4, OUTSIDE6];
@@ -240,16 +239,8 @@ pub(crate) fn a_chain_that_cannot_drop_gets_no_rule() {
 }
 
 pub(crate) fn legacy_tables_get_the_rule_and_lose_it() {
-    let (_, version) = try_run("iptables-legacy --version");
-    let (able, why) = try_run("iptables-legacy -P FORWARD DROP");
-    if !able {
-        skip(&format!(
-            "{} has no legacy tables here: {why}",
-            version.trim()
-        ));
-    }
-    if fs::read_to_string("/proc/thread-self/net/ip_tables_names").is_err() {
-        // In a user namespace the kernel does not tell that there are such tables, so that none are touched.
+    if !legacy_forward_drops() {
+        // None are touched.
         Network::bridge("net", 21).add(&Pod::new("pod"));
         assert!(!run("iptables-legacy -S").contains("cni:"));
         return;

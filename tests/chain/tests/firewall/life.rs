@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use cni_testkit::{Invocation, Pod};
 use serde_json::{Value, json};
 
-use super::world::{Network, forward_drops, ips, misses, outside, reaches, run, state};
+use super::world::{
+    Network, forward_drops, ips, legacy_forward_drops, misses, outside, reaches, run, state,
+};
 
 pub(crate) fn the_previous_result_is_passed_on() {
     let network = Network::bridge("net", 21).with(json!({ "ingressPolicy": "isolated" }));
@@ -159,6 +161,36 @@ pub(crate) fn a_del_killed_anywhere_can_be_repeated() {
         add.run().result();
         kill_after(&del, moment);
         del.run().silent_success();
+        let changes = state().since(&before);
+        assert!(changes.is_empty(), "killed after {moment:?}:\n{changes}");
+    }
+}
+
+pub(crate) fn beside_legacy_tables_whatever_is_killed_is_gone_after_del_and_gc() {
+    let (network, pod, result) = prepared();
+    if !legacy_forward_drops() {
+        return;
+    }
+    let before = state();
+    let add = network.run("ADD", &pod, &result);
+    let del = del_of(&network, &pod);
+    let whole = duration_of(&add);
+    let gone = duration_of(&del);
+    let runs = moments(whole).map(|moment| (&add, moment));
+    let runs = runs.chain(moments(gone).map(|moment| (&del, moment)));
+    for (run_of, moment) in runs.step_by(2) {
+        if std::ptr::eq(run_of, &del) {
+            add.run().result();
+        }
+        kill_after(run_of, moment);
+        del.run().silent_success();
+        // A program that the plugin had started may outlive it for a moment.
+        let clean = || {
+            let valid = json!({ "cni.dev/valid-attachments": [] });
+            network.of_network("GC", valid).silent_success();
+            !run("iptables-legacy -w 5 -S").contains("cni:")
+        };
+        assert!((0..20).any(|_| clean()), "killed after {moment:?}");
         let changes = state().since(&before);
         assert!(changes.is_empty(), "killed after {moment:?}:\n{changes}");
     }

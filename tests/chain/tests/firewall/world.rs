@@ -291,6 +291,16 @@ pub(crate) fn forward_drops() {
     run("ip6tables-nft -P FORWARD DROP");
 }
 
+/// The same in legacy tables. False in a user namespace, where the kernel does not tell that there are such tables; skips where it
+/// has none.
+pub(crate) fn legacy_forward_drops() -> bool {
+    let (able, why) = try_run("iptables-legacy -P FORWARD DROP");
+    if !able {
+        skip(&format!("there are no legacy tables here: {why}"));
+    }
+    std::fs::read_to_string("/proc/thread-self/net/ip_tables_names").is_ok()
+}
+
 /// The kernel's state without what belongs to nobody: the address store's memory, and routes that a link-local address gets
 /// after a while.
 pub(crate) fn state() -> Snapshot {
