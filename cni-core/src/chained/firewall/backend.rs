@@ -47,7 +47,7 @@ impl Firewall {
     /// Whether addresses are put into a zone.
     ///
     /// # Errors
-    /// [`ErrorKind::NotAvailable`] where the configuration wants firewalld, which does not run.
+    /// [`ErrorKind::TryAgain`] where the configuration wants firewalld, which does not run.
     async fn asks_firewalld(&self, config: &FirewallConfig) -> Result<bool> {
         if config.backend == Backend::Nftables {
             return Ok(false);
@@ -56,7 +56,7 @@ impl Firewall {
         if !running && config.backend == Backend::Firewalld {
             let message =
                 "\"backend\" is \"firewalld\", which does not run: start it, or leave the key out";
-            return Err(Error::new(ErrorKind::NotAvailable, message));
+            return Err(Error::new(ErrorKind::TryAgain, message));
         }
         Ok(running)
     }
@@ -245,7 +245,11 @@ impl NetworkBackend for Firewall {
                     .with_source(error)
             })?;
         }
-        if self.asks_firewalld(&config).await? {
+        let asks = self
+            .asks_firewalld(&config)
+            .await
+            .map_err(|error| Error::new(ErrorKind::NotAvailable, error.to_string()))?;
+        if asks {
             // Any address will do: it is the zone that is asked for.
             let nobody = IpAddr::from([192, 0, 2, 1]);
             self.zones

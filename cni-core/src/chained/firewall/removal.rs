@@ -9,7 +9,7 @@ use crate::host::Host;
 use crate::host::firewall::{
     Element, ElementData, FirewallChange, Table, TableState, Value, Verdict,
 };
-use crate::host::netlink::errno;
+use crate::host::netlink::{NetlinkError, errno};
 use crate::plan::{Change, Place, Plan, Step};
 use crate::spec::Mark;
 
@@ -21,6 +21,8 @@ use super::desired::{
 /// What is there of ours.
 #[derive(Debug, Default)]
 pub(super) struct State {
+    /// The kernel has no nftables.
+    unknown: bool,
     table: Option<TableState>,
     bridge: Option<TableState>,
     held: Vec<Held>,
@@ -43,18 +45,21 @@ pub(super) struct Removal {
     pub(super) addresses: Vec<IpAddr>,
 }
 
-/// Reads both tables. Where the kernel has none for bridges there is nothing in one.
+/// Reads both tables. Where the kernel has no nftables, or none for bridges, there is nothing in one.
 pub(super) async fn read(host: &Host) -> Result<State> {
     let firewall = host.firewall.as_ref();
-    let bridge = match firewall.table(&bridge_table()).await {
-        Err(error) if [errno::EOPNOTSUPP, errno::EPROTONOSUPPORT].contains(&error.errno) => None,
-        found => found?,
-    };
-    let mut state = State {
-        table: firewall.table(&table()).await?,
-        bridge,
-        held: Vec::new(),
-    };
+    let mut state = State::default();
+    match firewall.table(&table()).await {
+        Err(error) if is_unknown(&error) => {
+            state.unknown = true;
+            return Ok(state);
+        }
+        found => state.table = found?,
+    }
+    match firewall.table(&bridge_table()).await {
+        Err(error) if is_unknown(&error) => {}
+        found => state.bridge = found?,
+    }
     let inet = [PODS4, PODS6, CLOSED, SAME, ISOLATED, MEMBERS];
     let inet = inet.map(|set| (state.table.is_some(), table(), set));
     let bridged = (state.bridge.is_some(), bridge_table(), ISOLATED);
@@ -100,7 +105,7 @@ pub(super) async fn removal(
             changes.extend(whole(&table, found));
         }
     }
-    if !sorted.is_needed(&table()) {
+    if !state.unknown && !sorted.is_needed(&table()) {
         for step in accept::removal(host, &table()).await?.steps() {
             shared = true;
             match &step.change {
@@ -116,6 +121,11 @@ pub(super) async fn removal(
         removal.plan.push(step);
     }
     Ok(removal)
+}
+
+/// The kernel does not have it.
+fn is_unknown(error: &NetlinkError) -> bool {
+    [errno::EOPNOTSUPP, errno::EPROTONOSUPPORT].contains(&error.errno)
 }
 
 /// The same without anything that is shared: for who cannot have the lock.

@@ -327,6 +327,48 @@ async fn addresses_are_in_the_zone_for_as_long_as_their_attachment() {
 }
 
 #[tokio::test]
+async fn without_nftables_add_is_refused_and_del_has_nothing_to_do() {
+    use crate::host::netlink::NetlinkError;
+    use crate::host::netlink::errno::EPROTONOSUPPORT;
+    use crate::testing::MockFirewall;
+
+    let kernel = FakeKernel::new();
+    let pod = pod(&kernel, 2, "open");
+    let mut firewall = MockFirewall::new();
+    let refused = || NetlinkError::new("nft list table", EPROTONOSUPPORT);
+    firewall.expect_table().returning(move |_| Err(refused()));
+    let host = Host {
+        firewall: Arc::new(firewall),
+        ..kernel.host()
+    };
+    assert!(add(&plain(), &host, &pod).await.is_err());
+    del(&plain(), &host, &pod).await.unwrap();
+    let (cancel, ipam) = (Cancel::new(), MockIpam::new());
+    let request = StatusRequest {
+        network: &pod.attachment.network,
+        config: &pod.config,
+    };
+    let status = plain()
+        .status(&context(&host, &ipam, &cancel), &request)
+        .await;
+    assert_eq!(status.unwrap_err().kind(), ErrorKind::NotAvailable);
+}
+
+#[tokio::test]
+async fn firewalld_that_is_asked_for_must_run_for_add_and_not_for_del() {
+    let kernel = node().await;
+    let host = kernel.host();
+    let mut pod = pod(&kernel, 2, "open");
+    let config = br#"{"cniVersion":"1.1.0","name":"n","type":"firewall","backend":"firewalld"}"#;
+    pod.config = NetworkConfig::parse(config).unwrap();
+    let before = state(&kernel).await;
+    let error = add(&plain(), &host, &pod).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TryAgain);
+    del(&plain(), &host, &pod).await.unwrap();
+    assert_eq!(state(&kernel).await, before);
+}
+
+#[tokio::test]
 async fn check_and_status_write_nothing() {
     let kernel = node().await;
     let pod = pod(&kernel, 2, "isolated");

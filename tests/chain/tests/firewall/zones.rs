@@ -132,6 +132,7 @@ pub(crate) fn firewalld_that_is_asked_for_and_not_there_is_told() {
     assert_eq!(status.code, 50, "{status:?}");
     assert!(status.msg.contains("firewalld"), "{status:?}");
     let failure = network.run("ADD", &pod, &result).run().failure();
+    assert_eq!(failure.code, 11, "{failure:?}");
     assert!(failure.msg.contains("firewalld"), "{failure:?}");
     state().assert_unchanged_since(&before);
     let del = network.run("DEL", &pod, &result).run();
