@@ -238,3 +238,28 @@ fn a_node_needs_forwarding_unreachable_routes_and_rules_for_the_families_of_its_
     };
     assert_eq!((route.metric, &route.via), (4096, &Via::Unreachable));
 }
+
+#[test]
+fn the_hosts_own_rules_let_through_the_families_of_the_nodes_pods() {
+    let declared = |me: &Node, facts: &Facts| {
+        let mut desired = Desired::new();
+        accepted(&mut desired, &"pods".parse().unwrap(), me, facts);
+        let objects = desired.items.into_iter().map(|item| item.object);
+        let places = objects.map(|object| match object {
+            Object::HostRule { table, chain, .. } => format!("{table} {chain}"),
+            Object::LegacyRule(rule) => format!("legacy {} {}", rule.family, rule.chain),
+            other => panic!("{other:?}"),
+        });
+        places.collect::<Vec<String>>()
+    };
+    let (v4, v6) = (
+        ["ip filter FORWARD", "legacy ip FORWARD"],
+        ["ip6 filter FORWARD", "legacy ip6 FORWARD"],
+    );
+    assert_eq!(declared(&me(), &facts()), [v4, v6].concat());
+    let mut without = facts();
+    without.ipv6 = false;
+    assert_eq!(declared(&me(), &without), v4);
+    let none = node(1, &[], &["192.0.2.1"]);
+    assert_eq!(declared(&none, &facts()), [""; 0]);
+}
