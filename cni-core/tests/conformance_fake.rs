@@ -25,6 +25,11 @@ async fn the_fake_keeps_the_contract_of_netlink() {
 }
 
 #[tokio::test]
+async fn the_fake_keeps_the_contract_of_traffic_control() {
+    conformance::traffic_control(FakeKernel::new().host().netlink.as_ref()).await;
+}
+
+#[tokio::test]
 async fn the_fake_keeps_the_contract_of_forwarding() {
     conformance::forwarding(&FakeKernel::new().host()).await;
 }

@@ -99,6 +99,16 @@ pub trait NamespaceOpener: Send + Sync + fmt::Debug {
     /// namespace; [`ErrorKind::Io`](crate::ErrorKind::Io) when a handle cannot be made inside it.
     async fn open(&self, path: &NetnsPath) -> Result<Sandbox>;
 
+    /// A namespace of nobody's, with `lo` alone, that ends when the sandbox is dropped: for trying out whether the kernel can do
+    /// something, without doing it to anybody. Its path names nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) when the kernel refuses, or where there are no such namespaces.
+    async fn scratch(&self) -> Result<Sandbox> {
+        let message = "there are no namespaces to try something out in";
+        Err(crate::Error::new(crate::ErrorKind::Io, message))
+    }
+
     /// Whether the path is this process's own network namespace. A path that cannot be opened is not (`false`).
     async fn is_own(&self, path: &NetnsPath) -> bool;
 }

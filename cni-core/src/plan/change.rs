@@ -113,6 +113,12 @@ impl FromIterator<Step> for Plan {
     }
 }
 
+impl Extend<Step> for Plan {
+    fn extend<T: IntoIterator<Item = Step>>(&mut self, steps: T) {
+        self.steps.extend(steps);
+    }
+}
+
 impl Step {
     /// A step that is not taken back on its own.
     pub fn new(place: Place, change: Change, reason: impl Into<String>) -> Self {

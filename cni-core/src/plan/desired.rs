@@ -2,7 +2,7 @@
 
 use crate::host::firewall::{Element, Rule, Table, TableSpec};
 use crate::host::legacy::LegacyRule;
-use crate::host::netlink::{Address, MacAddr, NewLinkKind, PortSettings, Route, Vlan};
+use crate::host::netlink::{Address, MacAddr, NewLinkKind, PortSettings, Route, Tbf, Vlan};
 
 use super::Place;
 
@@ -113,6 +113,20 @@ pub enum Object {
     },
     /// A rule of ours in a legacy table; nothing where there is no such table.
     LegacyRule(LegacyRule),
+    /// What goes out by a link is held to a rate.
+    Tbf {
+        /// Name of the link.
+        link: String,
+        /// The token bucket.
+        tbf: Tbf,
+    },
+    /// What comes in by a link is led to another one.
+    Redirect {
+        /// Name of the link by which it comes in.
+        link: String,
+        /// Name of the link to which it is led.
+        to: String,
+    },
 }
 
 /// A link, and how it must be. `None` leaves a property to whatever it is.
@@ -135,6 +149,10 @@ pub struct LinkSpec {
     pub up: bool,
     /// Promiscuous mode.
     pub promiscuous: Option<bool>,
+    /// All-multicast mode.
+    pub all_multicast: Option<bool>,
+    /// Transmit queue length in packets.
+    pub tx_queue_len: Option<u32>,
     /// Alias. Compared, but not set by ADD's plan where the owner is the attachment: sealing sets it.
     pub alias: Option<String>,
     /// Write the hardware address that a link is found with back to it, or the initial one where that is zero. This pins
@@ -159,6 +177,8 @@ impl LinkSpec {
             master: None,
             up: true,
             promiscuous: None,
+            all_multicast: None,
+            tx_queue_len: None,
             alias: None,
             pin_mac: false,
             arp_notify: false,

@@ -8,6 +8,7 @@ use crate::host::netlink::{Address, LinkKind, NetlinkChange, NewLinkKind, PortSe
 
 use super::diff_firewall::{chain, host_rule, legacy_rule};
 use super::diff_link::link;
+use super::diff_traffic::{redirect, tbf};
 use super::diff_vlan::vlans;
 use super::{Change, Declared, Desired, Object, Observed, Owner, Place, PlaceState, Plan, Step};
 
@@ -138,6 +139,8 @@ fn one(observed: &Observed, out: &mut Output<'_>) -> Result<bool> {
             comment,
         } => host_rule((table, chain), rule, comment, state, out),
         Object::LegacyRule(rule) => legacy_rule(rule, state, out),
+        Object::Tbf { link, tbf: wanted } => tbf(link, wanted, state, out)?,
+        Object::Redirect { link, to } => redirect(link, to, state, out),
     }
     Ok(false)
 }
@@ -160,6 +163,7 @@ pub(super) fn is_kind(kind: &LinkKind, wanted: &NewLinkKind) -> bool {
         NewLinkKind::Veth { .. } => matches!(kind, LinkKind::Veth),
         NewLinkKind::Vxlan(_) => matches!(kind, LinkKind::Vxlan(_)),
         NewLinkKind::Dummy => matches!(kind, LinkKind::Other(name) if name == "dummy"),
+        NewLinkKind::Ifb => matches!(kind, LinkKind::Other(name) if name == "ifb"),
     }
 }
 
@@ -346,7 +350,7 @@ fn no_route(unwanted: &Route, state: &PlaceState, out: &mut Output<'_>) {
 
 fn sysctl(key: &str, value: &str, state: &PlaceState, out: &mut Output<'_>) {
     let present = state.sysctls.get(key).and_then(Option::as_deref);
-    if present == Some(value) {
+    if present.is_some_and(|present| same_value(present, value)) {
         return;
     }
     let (reason, undo) = match present {
@@ -364,6 +368,11 @@ fn sysctl(key: &str, value: &str, state: &PlaceState, out: &mut Output<'_>) {
         value: value.to_owned(),
     };
     out.push(change, undo, reason);
+}
+
+/// The kernel separates the numbers of a parameter by tabs, whatever separated them when they were written.
+pub(crate) fn same_value(a: &str, b: &str) -> bool {
+    a.split_ascii_whitespace().eq(b.split_ascii_whitespace())
 }
 
 fn table(spec: &TableSpec, state: &PlaceState, out: &mut Output<'_>) {

@@ -67,6 +67,8 @@ pub(super) fn create(spec: &LinkSpec, kind: &NewLinkKind, reason: &str, out: &mu
     let shared = out.declared.owner == Owner::Shared;
     let rest = LinkSettings {
         promiscuous: spec.promiscuous.filter(|promiscuous| *promiscuous),
+        all_multicast: spec.all_multicast.filter(|all| *all),
+        tx_queue_len: spec.tx_queue_len,
         arp_notify: spec.arp_notify.then_some(true),
         mtu: spec.mtu.filter(|_| is_bridge),
         alias: spec.alias.clone().filter(|_| shared),
@@ -179,6 +181,23 @@ fn mend_modes(
     {
         (now.promiscuous, before.promiscuous) = (Some(wanted), Some(found.promiscuous));
         words.push(format!("promiscuous mode is {}", on(found.promiscuous)));
+    }
+    if let Some(wanted) = spec
+        .all_multicast
+        .filter(|wanted| *wanted != found.all_multicast)
+    {
+        (now.all_multicast, before.all_multicast) = (Some(wanted), Some(found.all_multicast));
+        words.push(format!("all-multicast mode is {}", on(found.all_multicast)));
+    }
+    if let Some(length) = spec
+        .tx_queue_len
+        .filter(|length| *length != found.tx_queue_len)
+    {
+        (now.tx_queue_len, before.tx_queue_len) = (Some(length), Some(found.tx_queue_len));
+        words.push(format!(
+            "transmit queue length is {}, should be {length}",
+            found.tx_queue_len
+        ));
     }
     if let Some(NewLinkKind::Bridge {
         vlan_filtering: true,

@@ -27,18 +27,42 @@ pub async fn establish(
     cancel: &Cancel,
     mode: Establishing,
 ) -> Result<(Plan, Journal)> {
+    within(Scope::Shared, desired, handles, cancel, mode).await
+}
+
+/// As [`establish`], reading also what is the attachment's own: for objects that are there already and are only to be set,
+/// and for what an ADD that died may have left. What is as it should be stays.
+///
+/// # Errors
+/// Those of [`establish`].
+pub async fn converge(
+    desired: &Desired,
+    handles: &Handles<'_>,
+    cancel: &Cancel,
+    mode: Establishing,
+) -> Result<(Plan, Journal)> {
+    within(Scope::All, desired, handles, cancel, mode).await
+}
+
+async fn within(
+    scope: Scope,
+    desired: &Desired,
+    handles: &Handles<'_>,
+    cancel: &Cancel,
+    mode: Establishing,
+) -> Result<(Plan, Journal)> {
     let lock = handles.host.lock.as_ref();
     if mode == Establishing::DryRun {
-        let observed = observe(handles, desired, Scope::Shared).await?;
+        let observed = observe(handles, desired, scope).await?;
         return Ok((diff(desired, &observed)?, Journal::default()));
     }
     let mut guard = lock.shared().await?;
-    let mut plan = diff(desired, &observe(handles, desired, Scope::Shared).await?)?;
+    let mut plan = diff(desired, &observe(handles, desired, scope).await?)?;
     if plan.touches_shared() {
         drop(guard);
         guard = lock.exclusive(cancel).await?;
         // Another ADD may have done it while this one waited.
-        plan = diff(desired, &observe(handles, desired, Scope::Shared).await?)?;
+        plan = diff(desired, &observe(handles, desired, scope).await?)?;
     }
     let mut journal = apply(&plan, handles, cancel).await?;
     journal.guard = Some(guard);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::error::Result;
 use crate::host::firewall::{ChainRules, Element, Table, TableSpec, TableState, Value};
 use crate::host::legacy::LegacyRule;
-use crate::host::netlink::{Address, Link, LinkFilter, Netlink, Route, Vlan};
+use crate::host::netlink::{Address, Link, LinkFilter, Netlink, Route, Traffic, Vlan};
 use crate::host::{Firewall, Sysctl};
 
 use super::apply::Handles;
@@ -44,6 +44,8 @@ pub struct PlaceState {
     pub routes: BTreeMap<String, Vec<Route>>,
     /// VLANs by link.
     pub vlans: BTreeMap<String, Vec<Vlan>>,
+    /// What controls the traffic, by link.
+    pub traffic: BTreeMap<String, Traffic>,
     /// Kernel parameters; `None` for one that does not exist.
     pub sysctls: BTreeMap<String, Option<String>>,
     /// nftables tables; `None` for one that does not exist.
@@ -75,6 +77,7 @@ impl Observed {
         state.addresses.remove(link);
         state.routes.remove(link);
         state.vlans.remove(link);
+        state.traffic.remove(link);
         // `net/FAMILY/conf/LINK/NAME`, `net/FAMILY/neigh/LINK/NAME`
         state
             .sysctls
@@ -158,6 +161,11 @@ async fn read(handles: &Handles<'_>, declared: &Declared, observed: &mut Observe
         } => {
             read_element(firewall, table, set, element, state).await?;
         }
+        Object::Tbf { link, .. } => read_traffic(netlink, link, state).await?,
+        Object::Redirect { link, to } => {
+            read_traffic(netlink, link, state).await?;
+            read_link(netlink, to, state).await?;
+        }
     }
     Ok(())
 }
@@ -177,6 +185,14 @@ async fn read_link(netlink: &dyn Netlink, name: &str, state: &mut PlaceState) ->
         state.links.insert(name.to_owned(), link);
     }
     Ok(exists)
+}
+
+async fn read_traffic(netlink: &dyn Netlink, link: &str, state: &mut PlaceState) -> Result<()> {
+    if read_link(netlink, link, state).await? && !state.traffic.contains_key(link) {
+        let traffic = netlink.traffic(link).await?;
+        state.traffic.insert(link.to_owned(), traffic);
+    }
+    Ok(())
 }
 
 async fn read_routes(netlink: &dyn Netlink, route: &Route, state: &mut PlaceState) -> Result<()> {

@@ -15,7 +15,7 @@ use crate::host::forwarding::{Change, Entry, Failed, Forwarding, Scope};
 use crate::host::legacy::{LegacyChange, LegacyRule, LegacyTables};
 use crate::host::netlink::{
     Address, ApplyError, Link, LinkFilter, Neighbour, Netlink, NetlinkChange, NetlinkError, Route,
-    Vlan,
+    Traffic, Vlan,
 };
 use crate::host::{Host, NamespaceOpener, NetnsPath, Sandbox, Sysctl};
 use crate::ipam::{Ipam, IpamRequest};
@@ -118,6 +118,11 @@ impl Netlink for Wrapped<dyn Netlink> {
     async fn vlans(&self, link: &str) -> Result<Vec<Vlan>, NetlinkError> {
         self.faults.count_read();
         self.inner.vlans(link).await
+    }
+
+    async fn traffic(&self, link: &str) -> Result<Traffic, NetlinkError> {
+        self.faults.count_read();
+        self.inner.traffic(link).await
     }
 
     async fn is_local(&self, address: IpAddr) -> Result<bool, NetlinkError> {
@@ -270,6 +275,11 @@ impl NamespaceOpener for Wrapped<dyn NamespaceOpener> {
     async fn open(&self, path: &NetnsPath) -> Result<Sandbox> {
         let sandbox = self.inner.open(path).await?;
         Ok(Faulty::sandbox(&sandbox, &self.faults))
+    }
+
+    /// What is done there is done to nobody.
+    async fn scratch(&self) -> Result<Sandbox> {
+        self.inner.scratch().await
     }
 
     async fn is_own(&self, path: &NetnsPath) -> bool {

@@ -9,7 +9,7 @@ use ipnetwork::IpNetwork;
 use crate::error::Result;
 use crate::host::firewall::Table;
 use crate::host::forwarding::{Change, Entry, Kind, Scope};
-use crate::host::netlink::{Link, LinkFilter, Netlink};
+use crate::host::netlink::{Link, LinkFilter, Netlink, Traffic};
 use crate::host::{Forwarding, Host, Sandbox, Sysctl};
 
 /// Kernel parameters that a snapshot reads, apart from those of links.
@@ -96,6 +96,18 @@ async fn namespace(netlink: &dyn Netlink, sysctl: &dyn Sysctl) -> Result<String>
         .collect();
     for link in &links {
         write_link(&mut text, link, &names);
+        let traffic = netlink.traffic(&link.name).await?;
+        if traffic != Traffic::default() {
+            let target = traffic.redirect.and_then(|index| names.get(&index));
+            let redirect = traffic
+                .redirect
+                .map(|_| target.cloned().unwrap_or_default());
+            let rest = Traffic {
+                redirect: None,
+                ..traffic
+            };
+            let _ = writeln!(text, "  {rest:?} redirect {redirect:?}");
+        }
         for vlan in netlink.vlans(&link.name).await? {
             let _ = writeln!(text, "  {vlan:?}");
         }

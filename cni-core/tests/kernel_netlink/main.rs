@@ -12,6 +12,7 @@ mod links;
 mod routes;
 mod sandbox;
 mod support;
+mod traffic;
 mod vxlan;
 
 use std::process::ExitCode;
@@ -40,6 +41,10 @@ fn main() -> ExitCode {
         vxlan::ip_makes_of_the_printed_commands_what_the_changes_make,
         vxlan::a_vxlan_device_over_a_link_elsewhere_does_not_name_it,
         vxlan::a_setting_that_a_device_is_created_with_stays_refused_later,
+        traffic::tc_shows_rate_burst_and_latency_as_they_were_asked_for,
+        traffic::tc_makes_of_the_printed_commands_what_the_changes_make,
+        traffic::what_others_have_set_is_told_from_ours_and_not_removed_with_it,
+        traffic::a_scratch_namespace_is_empty_and_nobody_elses,
         sandbox::parameters_are_those_of_the_sandbox,
         sandbox::what_is_no_namespace_is_refused_by_path,
         sandbox::a_sandbox_stays_with_its_namespace_when_the_path_changes,

@@ -9,6 +9,7 @@ use cni_testkit::{Pod, Test, tests};
 
 pub(crate) const TESTS: &[Test] = &tests![
     the_kernel_keeps_the_contract_of_netlink,
+    the_kernel_keeps_the_contract_of_traffic_control,
     the_kernel_keeps_the_contract_of_forwarding,
     the_kernel_keeps_the_contract_of_nftables,
     the_kernel_keeps_the_contract_of_parameters,
@@ -16,6 +17,10 @@ pub(crate) const TESTS: &[Test] = &tests![
 
 fn the_kernel_keeps_the_contract_of_netlink() {
     in_namespace(async |host| conformance::netlink(host.netlink.as_ref()).await);
+}
+
+fn the_kernel_keeps_the_contract_of_traffic_control() {
+    in_namespace(async |host| conformance::traffic_control(host.netlink.as_ref()).await);
 }
 
 fn the_kernel_keeps_the_contract_of_forwarding() {

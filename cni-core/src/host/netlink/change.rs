@@ -2,6 +2,7 @@
 
 use super::link::{LinkSettings, NewLink, PortSettings, Vlan};
 use super::route::{Address, Route};
+use super::traffic::Qdisc;
 
 /// One change to the kernel's network state.
 ///
@@ -66,4 +67,33 @@ pub enum NetlinkChange {
     RouteAdd(Route),
     /// Removes a route. `ip route delete`.
     RouteDel(Route),
+    /// Adds a queueing discipline, exclusively: EEXIST when its place is taken. `tc qdisc add`.
+    QdiscAdd {
+        /// Name of the link.
+        link: String,
+        /// The discipline.
+        qdisc: Qdisc,
+    },
+    /// Removes a queueing discipline of this kind that is ours, and with it its filters. `tc qdisc delete`.
+    QdiscDel {
+        /// Name of the link.
+        link: String,
+        /// The discipline.
+        qdisc: Qdisc,
+    },
+    /// Leads all that comes in by a link to another one, as if it went out there. It takes [`Qdisc::Ingress`] on the link, or
+    /// `clsact`. `tc filter add`.
+    RedirectAdd {
+        /// Name of the link by which it comes in.
+        link: String,
+        /// Name of the link to which it is led.
+        to: String,
+    },
+    /// Removes what [`NetlinkChange::RedirectAdd`] added. `tc filter delete`.
+    RedirectDel {
+        /// Name of the link by which it comes in.
+        link: String,
+        /// Name of the link to which it is led; not looked at.
+        to: String,
+    },
 }

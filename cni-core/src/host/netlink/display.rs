@@ -8,6 +8,7 @@ use ipnetwork::IpNetwork;
 use super::change::NetlinkChange;
 use super::link::{LinkSettings, NewLink, NewLinkKind, Vlan};
 use super::route::{Address, Route};
+use super::traffic::{PREFERENCE, Qdisc, TBF_HANDLE};
 
 impl fmt::Display for NetlinkChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -56,6 +57,34 @@ impl fmt::Display for NetlinkChange {
                 route_rest(f, route)
             }
             Self::RouteDel(route) => route_key(f, "delete", route),
+            Self::QdiscAdd { link, qdisc } => match qdisc {
+                Qdisc::Tbf(tbf) => write!(
+                    f,
+                    "tc qdisc add dev {} root handle {:x}: tbf {tbf}",
+                    Word(link),
+                    TBF_HANDLE >> 16
+                ),
+                Qdisc::Ingress => write!(f, "tc qdisc add dev {} ingress", Word(link)),
+            },
+            Self::QdiscDel { link, qdisc } => {
+                let place = match qdisc {
+                    Qdisc::Tbf(_) => "root",
+                    Qdisc::Ingress => "ingress",
+                };
+                write!(f, "tc qdisc delete dev {} {place}", Word(link))
+            }
+            Self::RedirectAdd { link, to } => write!(
+                f,
+                "tc filter add dev {} ingress pref {PREFERENCE} protocol all u32 match u32 0 0 \
+                 action mirred egress redirect dev {}",
+                Word(link),
+                Word(to)
+            ),
+            Self::RedirectDel { link, .. } => write!(
+                f,
+                "tc filter delete dev {} ingress pref {PREFERENCE} protocol all u32",
+                Word(link)
+            ),
         }
     }
 }
@@ -103,6 +132,7 @@ fn link_add(f: &mut fmt::Formatter<'_>, new: &NewLink) -> fmt::Result {
             }
         }
         NewLinkKind::Dummy => f.write_str(" type dummy")?,
+        NewLinkKind::Ifb => f.write_str(" type ifb")?,
         NewLinkKind::Vxlan(vxlan) => write!(f, " type vxlan {vxlan}")?,
         NewLinkKind::Veth {
             peer,

@@ -135,6 +135,9 @@ pub enum NewLinkKind {
     Vxlan(Vxlan),
     /// A dummy device.
     Dummy,
+    /// An intermediate functional block: what is led to it goes through its queueing discipline, and then on where it came in
+    /// (`drivers/net/ifb.c`).
+    Ifb,
 }
 
 /// Changes to a link that exists. `None` leaves a setting alone.

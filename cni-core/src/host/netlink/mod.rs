@@ -15,6 +15,7 @@ mod error;
 mod kernel;
 mod link;
 mod route;
+mod traffic;
 mod vxlan;
 
 pub use change::NetlinkChange;
@@ -26,6 +27,7 @@ pub use link::{
     Link, LinkKind, LinkSettings, MacAddr, NewLink, NewLinkKind, OperState, PortSettings, Vlan,
 };
 pub use route::{Address, Neighbour, Route};
+pub use traffic::{Qdisc, Tbf, TbfState, Traffic};
 pub use vxlan::{Vxlan, VxlanSettings};
 
 /// Links, addresses, routes and neighbours of one network namespace.
@@ -57,6 +59,13 @@ pub trait Netlink: Send + Sync + fmt::Debug {
     async fn is_local(&self, address: IpAddr) -> Result<bool, NetlinkError> {
         let known = self.addresses(None).await?;
         Ok(known.iter().any(|known| known.address.ip() == address))
+    }
+
+    /// What controls the traffic of a link (`tc qdisc show dev LINK`, `tc filter show dev LINK ingress`). Where the kernel has
+    /// no traffic control, nothing does.
+    async fn traffic(&self, link: &str) -> Result<Traffic, NetlinkError> {
+        let _ = link;
+        Ok(Traffic::default())
     }
 
     /// Makes the changes in order and stops at the first that fails. Messages may travel together where a failure of

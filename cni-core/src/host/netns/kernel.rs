@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use async_trait::async_trait;
 use nix::errno::Errno;
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, setns, unshare};
 
 use super::{NamespaceOpener, NetnsPath};
 use crate::error::{Error, ErrorKind, Result};
@@ -34,26 +34,17 @@ impl KernelNamespaces {
 impl NamespaceOpener for KernelNamespaces {
     async fn open(&self, path: &NetnsPath) -> Result<Sandbox> {
         let namespace = open_file(path)?;
-        let (jobs, received) = sync_channel(0);
-        let (ready, opened) = sync_channel(1);
         let inside = Arc::clone(&namespace);
-        std::thread::Builder::new()
-            .name("netns".to_owned())
-            .stack_size(STACK)
-            .spawn(move || work(&inside, &ready, &received))
-            .map_err(|error| {
-                Error::new(
-                    ErrorKind::Io,
-                    format!("could not start a thread for namespace {path}"),
-                )
-                .with_source(error)
-            })?;
-        let netlink = opened.recv().unwrap_or(Err(Inside::Gone));
-        let netlink = netlink.map_err(|error| error.explain(path))?;
+        let enter = move || setns(inside, CloneFlags::CLONE_NEWNET);
         Ok(Sandbox {
             path: path.holding(namespace),
-            netlink: Arc::new(netlink),
-            sysctl: Arc::new(SandboxSysctl { jobs }),
+            ..served_by_a_thread(path, enter)?
+        })
+    }
+
+    async fn scratch(&self) -> Result<Sandbox> {
+        served_by_a_thread(&NetnsPath::new("a namespace of its own"), || {
+            unshare(CloneFlags::CLONE_NEWNET)
         })
     }
 
@@ -65,6 +56,33 @@ impl NamespaceOpener for KernelNamespaces {
         let own = identity(OWN_NETNS.as_ref());
         own.is_some() && own == identity(path.as_path())
     }
+}
+
+/// The handles of the namespace that `enter` brings a new thread into.
+fn served_by_a_thread(
+    path: &NetnsPath,
+    enter: impl FnOnce() -> nix::Result<()> + Send + 'static,
+) -> Result<Sandbox> {
+    let (jobs, received) = sync_channel(0);
+    let (ready, opened) = sync_channel(1);
+    std::thread::Builder::new()
+        .name("netns".to_owned())
+        .stack_size(STACK)
+        .spawn(move || work(enter, &ready, &received))
+        .map_err(|error| {
+            Error::new(
+                ErrorKind::Io,
+                format!("could not start a thread for namespace {path}"),
+            )
+            .with_source(error)
+        })?;
+    let netlink = opened.recv().unwrap_or(Err(Inside::Gone));
+    let netlink = netlink.map_err(|error| error.explain(path))?;
+    Ok(Sandbox {
+        path: path.clone(),
+        netlink: Arc::new(netlink),
+        sysctl: Arc::new(SandboxSysctl { jobs }),
+    })
 }
 
 /// Stack of a namespace's thread: it only opens sockets and small files.
@@ -139,11 +157,11 @@ impl Inside {
 
 /// The namespace's thread: enters, hands the socket out, then serves until nobody can ask any more.
 fn work(
-    namespace: &OwnedFd,
+    enter: impl FnOnce() -> nix::Result<()>,
     ready: &SyncSender<Result<KernelNetlink, Inside>>,
     jobs: &Receiver<Job>,
 ) {
-    let opened = setns(namespace, CloneFlags::CLONE_NEWNET)
+    let opened = enter()
         .map_err(Inside::Enter)
         .and_then(|()| KernelNetlink::open().map_err(Inside::Socket));
     let failed = opened.is_err();

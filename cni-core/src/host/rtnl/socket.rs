@@ -112,6 +112,18 @@ impl Connection {
         self.receive(false, each).map(|_| ())
     }
 
+    /// One read of one object that the kernel tells as if it had been changed, or does not tell at all: with flags, and with an
+    /// acknowledgement, which is the end where there is no reply.
+    pub(in crate::host) fn read_back(
+        &mut self,
+        message: impl Request,
+        flags: u16,
+        each: &mut dyn FnMut(Reply<'_>),
+    ) -> Result<(), Failure> {
+        self.send(message, NLM_F_REQUEST | NLM_F_ACK | flags)?;
+        self.receive(false, each).map(|_| ())
+    }
+
     /// A dump. What an interrupted one has brought is thrown away, and it is asked for again.
     pub(in crate::host) fn dump<T>(
         &mut self,

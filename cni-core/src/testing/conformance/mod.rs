@@ -51,7 +51,7 @@ pub use cluster::ClusterFixture;
 pub use firewall::firewall;
 pub use forwarding::forwarding;
 pub use ipam::ipam;
-pub use netlink::netlink;
+pub use netlink::{netlink, traffic_control};
 pub use peers::{PeerStore, peer_source};
 pub use sysctl::sysctl;
 

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use crate::host::netlink::{
     Address, ApplyError, Link, LinkFilter, Neighbour, Netlink, NetlinkChange, NetlinkError, Route,
-    Vlan,
+    Traffic, Vlan,
 };
 
 use super::FakeKernel;
@@ -83,6 +83,12 @@ impl Netlink for Handle {
     async fn vlans(&self, link: &str) -> Result<Vec<Vlan>, NetlinkError> {
         self.read("bridge vlan show", |state, ns| {
             Ok(state.namespace(ns)?.device_mut(link)?.vlans.clone())
+        })
+    }
+
+    async fn traffic(&self, link: &str) -> Result<Traffic, NetlinkError> {
+        self.read("tc qdisc show", |state, ns| {
+            Ok(state.namespace(ns)?.device_mut(link)?.shaping.shown())
         })
     }
 
@@ -163,6 +169,14 @@ impl State {
                 self.namespace(ns)?.route_add(route)
             }
             NetlinkChange::RouteDel(route) => self.namespace(ns)?.route_del(route),
+            NetlinkChange::QdiscAdd { link, qdisc } => self.qdisc_add(ns, link, *qdisc),
+            NetlinkChange::QdiscDel { link, qdisc } => {
+                self.namespace(ns)?.device_mut(link)?.qdisc_del(*qdisc)
+            }
+            NetlinkChange::RedirectAdd { link, to } => self.namespace(ns)?.redirect_add(link, to),
+            NetlinkChange::RedirectDel { link, .. } => {
+                self.namespace(ns)?.device_mut(link)?.redirect_del()
+            }
         }
     }
 }

@@ -56,6 +56,10 @@ impl State {
             NewLinkKind::Veth { .. } => LinkKind::Veth,
             NewLinkKind::Vxlan(vxlan) => LinkKind::Vxlan(vxlan.clone()),
             NewLinkKind::Dummy => LinkKind::Other("dummy".to_owned()),
+            NewLinkKind::Ifb if self.no_traffic_control => {
+                return refuse_saying(EOPNOTSUPP, "Unknown device type");
+            }
+            NewLinkKind::Ifb => LinkKind::Other("ifb".to_owned()),
         };
         let mut device = Device::new(Link::new(0, &new.name, kind));
         if let NewLinkKind::Vxlan(vxlan) = &new.kind {
@@ -333,6 +337,7 @@ impl State {
             }
         }
         namespace.forget_link(&gone.link.name);
+        namespace.forget_target(index);
         namespace.recalculate_bridge(gone.link.master);
         for above in namespace.vxlans_on(&gone.link.name) {
             self.unregister(ns, above)?;

@@ -29,6 +29,7 @@ mod routes;
 mod state;
 mod sysctl;
 mod table;
+mod traffic;
 mod vxlan;
 
 /// Several network namespaces in memory, with the kernel's rules and errnos. Clones share them.
@@ -39,7 +40,7 @@ mod vxlan;
 /// Modelled: links (bridges, veth pairs across namespaces, VXLAN devices, dummies) with index, master, carrier and operational state,
 /// MTU, MAC, alias, group and flags; addresses with their prefix routes; routes of all tables, one state for `Netlink` and
 /// `Forwarding`; next hops, permanent neighbours, forwarding entries of VXLAN devices, policy rules by source; bridge ports
-/// and VLANs; kernel parameters; nftables; the host lock.
+/// and VLANs; token buckets and redirections; kernel parameters; nftables; the host lock.
 ///
 /// Not modelled: packets, and so neighbours and forwarding entries that are learned; the link-local addresses that the kernel
 /// itself gives to links, with their routes; duplicate address detection; multicast. The lookup of a gateway knows of
@@ -98,6 +99,13 @@ impl FakeKernel {
     #[must_use]
     pub fn without_next_hops(self) -> Self {
         self.state().no_next_hops = true;
+        self
+    }
+
+    /// The same kernel built without what limits traffic: `ifb`, `sch_tbf`, `sch_ingress`, `cls_u32` and `act_mirred`.
+    #[must_use]
+    pub fn without_traffic_control(self) -> Self {
+        self.state().no_traffic_control = true;
         self
     }
 
@@ -242,6 +250,11 @@ impl NamespaceOpener for FakeKernel {
                 format!("the network namespace {path} does not exist"),
             )),
         }
+    }
+
+    async fn scratch(&self) -> Result<Sandbox> {
+        let id = self.state().new_namespace();
+        Ok(self.bind(NetnsPath::new("a namespace of its own"), id))
     }
 
     /// No path names the fake's own namespace.

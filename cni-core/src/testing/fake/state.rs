@@ -13,6 +13,7 @@ use super::firewall::TableRecord;
 use super::forwarding::{HeldNextHop, kernel_rules};
 use super::monitor::Watcher;
 use super::table::Routes;
+use super::traffic::Shaping;
 
 /// Number of a namespace inside the fake; never reused.
 pub(super) type NsId = usize;
@@ -49,6 +50,7 @@ pub(super) struct State {
     pub(super) no_vlan_filtering: bool,
     pub(super) no_ipv6: bool,
     pub(super) no_next_hops: bool,
+    pub(super) no_traffic_control: bool,
     pub(super) watchers: Vec<Watcher>,
 }
 
@@ -84,6 +86,7 @@ pub(super) struct Device {
     /// Somebody chose a bridge's MTU: it then stays (`BROPT_MTU_SET_BY_USER`).
     pub(super) mtu_set: bool,
     pub(super) vlans: Vec<Vlan>,
+    pub(super) shaping: Shaping,
 }
 
 /// An address and whether another one of its prefix came first (`IFA_F_SECONDARY`).
@@ -244,6 +247,7 @@ impl Device {
             mac_set: false,
             mtu_set: false,
             vlans: Vec::new(),
+            shaping: Shaping::default(),
         }
     }
 

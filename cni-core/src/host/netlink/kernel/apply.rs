@@ -103,6 +103,10 @@ impl State {
                 let message = encode_route::route_key(route, index);
                 self.send(RouteNetlinkMessage::DelRoute(message))
             }
+            NetlinkChange::QdiscAdd { link, qdisc } => self.qdisc_add(link, *qdisc),
+            NetlinkChange::QdiscDel { link, qdisc } => self.qdisc_del(link, *qdisc),
+            NetlinkChange::RedirectAdd { link, to } => self.redirect_add(link, to),
+            NetlinkChange::RedirectDel { link, .. } => self.redirect_del(link),
         }
     }
 

@@ -86,6 +86,7 @@ pub(super) fn new_link(new: &NewLink, resolved: Resolved) -> LinkMessage {
             info
         }
         NewLinkKind::Dummy => vec![LinkInfo::Kind(InfoKind::Dummy)],
+        NewLinkKind::Ifb => vec![LinkInfo::Kind(InfoKind::Ifb)],
         NewLinkKind::Vxlan(vxlan) => super::vxlan::info(vxlan, resolved.lower),
         NewLinkKind::Veth { peer, peer_mac, .. } => {
             let mut far = named(peer);

@@ -15,12 +15,14 @@ mod apply;
 mod decode;
 mod encode;
 mod encode_route;
+mod traffic;
 mod vxlan;
 
 use super::change::NetlinkChange;
 use super::error::{ApplyError, NetlinkError, errno};
 use super::link::{Link, LinkKind, Vlan};
 use super::route::{Address, Neighbour, Route};
+use super::traffic::Traffic;
 use super::{LinkFilter, Netlink};
 use crate::host::rtnl::{Connection, Failure};
 
@@ -106,6 +108,13 @@ impl Netlink for KernelNetlink {
         state
             .vlans(link)
             .named(|| format!("bridge vlan show dev {link}"))
+    }
+
+    async fn traffic(&self, link: &str) -> Result<Traffic, NetlinkError> {
+        let mut state = self.state();
+        state
+            .traffic(link)
+            .named(|| format!("tc qdisc show dev {link}"))
     }
 
     async fn is_local(&self, address: IpAddr) -> Result<bool, NetlinkError> {
@@ -219,8 +228,10 @@ impl State {
             let outcome = self.connection.get(request, &mut |(_, payload)| {
                 found.extend(decode::link(payload))
             });
-            if let LinkFilter::Name(name) = filter {
-                self.remember(name, found.first());
+            match (filter, found.first()) {
+                (LinkFilter::Name(name), found) => self.remember(name, found),
+                (LinkFilter::Index(_), Some(found)) => self.remember(&found.name, Some(found)),
+                _ => {}
             }
             return outcome.map(|()| found).or_else(absent);
         }

@@ -15,7 +15,10 @@ use build::{
 
 pub(super) mod build;
 mod cases;
+mod traffic;
 mod vxlan;
+
+pub use traffic::traffic_control;
 
 /// Success, where an errno is expected.
 const DONE: i32 = 0;
@@ -29,7 +32,7 @@ const RUBBISH: u32 = 77_778;
 /// # Panics
 /// Where the implementation differs, saying in what.
 pub async fn netlink(netlink: &dyn Netlink) {
-    refusals(netlink).await;
+    refusals(netlink, cases::all().chain(vxlan::cases())).await;
     what_is_missing_is_empty_or_an_error(netlink).await;
     changes_stop_at_the_first_failure(netlink).await;
     pairs_and_bridges(netlink).await;
@@ -41,9 +44,9 @@ pub async fn netlink(netlink: &dyn Netlink) {
 }
 
 /// Changes, the last of which is answered by an errno, or succeeds.
-async fn refusals(netlink: &dyn Netlink) {
+async fn refusals(netlink: &dyn Netlink, all: impl Iterator<Item = cases::Case>) {
     let mut differences = Vec::new();
-    for (rule, changes, wanted) in cases::all().chain(vxlan::cases()) {
+    for (rule, changes, wanted) in all {
         let (last, given) = changes.split_last().expect("a case has a change");
         for change in given {
             if let Err(error) = netlink.apply_one(change.clone()).await {
