@@ -12,8 +12,8 @@ use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use crate::Pod;
 use crate::netlink::{attributes, dump, u16_at, u32_at};
 
-/// The state of a network namespace and of the test's own files: links, addresses, routes, next hops, rules, permanent
-/// neighbours and FDB entries, forwarding switches, the nftables ruleset, and all files below `/run` and `/var/lib`.
+/// The state of a network namespace and of the test's own files: links, queueing disciplines and filters of what comes in,
+/// addresses, routes, next hops, rules, permanent neighbours and FDB entries, forwarding switches, the nftables ruleset, and all files below `/run` and `/var/lib`.
 ///
 /// Left out is what changes by itself: counters, timers, learnt neighbours, indexes and handles. Lines are for comparing and
 /// for a reader's first look, not for parsing: attributes are shown by number where the kernel's headers are the better
@@ -45,6 +45,7 @@ impl Snapshot {
                 render(&message[16..28], &message[28..], &[])
             ));
         }
+        disciplines(&links, &mut lines);
         nftables(&mut lines);
         for key in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"] {
             lines.insert(format!("sysctl {key}={}", sysctl(key).unwrap_or_default()));
@@ -154,13 +155,14 @@ fn links(lines: &mut BTreeSet<String>) -> Links {
 
 /// `IFLA_LINKINFO` without a bridge's and a port's timers (linux/if_link.h: `IFLA_BR_HELLO_TIMER` to `IFLA_BR_GC_TIMER`,
 /// `IFLA_BRPORT_MESSAGE_AGE_TIMER` to `IFLA_BRPORT_HOLD_TIMER`), without its identity, which follows its address, and
-/// without the multicast groups that it has learnt (`IFLA_BRPORT_MCAST_EHT_HOSTS_CNT`, `IFLA_BRPORT_MCAST_N_GROUPS`).
+/// without how many addresses and multicast groups it has learnt (`IFLA_BR_FDB_N_LEARNED`,
+/// `IFLA_BRPORT_MCAST_EHT_HOSTS_CNT`, `IFLA_BRPORT_MCAST_N_GROUPS`).
 fn link_info(value: &[u8]) -> String {
     let parts = attributes(value).unwrap_or_default();
     let mut text = String::new();
     for (kind, value) in parts {
         let skipped: &[u16] = match kind {
-            2 => &[10, 11, 16, 17, 18, 19],
+            2 => &[10, 11, 16, 17, 18, 19, 48],
             5 => &[13, 14, 17, 21, 22, 23, 38, 41],
             _ => &[],
         };
@@ -262,6 +264,47 @@ fn next_hops(links: &Links, lines: &mut BTreeSet<String>) {
             device.cloned().unwrap_or_default(),
             render(&[], &message[24..], &[5])
         ));
+    }
+}
+
+/// Those that somebody has set: the kernel's own have no handle.
+fn disciplines(links: &Links, lines: &mut BTreeSet<String>) {
+    // linux/rtnetlink.h: RTM_GETQDISC and RTM_GETTFILTER with a struct tcmsg; linux/pkt_sched.h: TC_H_INGRESS. A kernel
+    // without traffic control has neither.
+    let of = |message: &[u8]| links.get(&u32_at(message, 20)).cloned().unwrap_or_default();
+    let kind = |message: &[u8]| {
+        let all = attributes(&message[36..]).expect("attributes");
+        let kind = all.iter().find(|(kind, _)| *kind == 1);
+        kind.map_or_else(String::new, |(_, value)| string(value))
+    };
+    for message in dump(NETLINK_ROUTE, 38, &[0; 20]).unwrap_or_default() {
+        let (handle, parent) = (u32_at(&message, 24), u32_at(&message, 28));
+        if handle == 0 {
+            continue;
+        }
+        // Its statistics change.
+        let options = attributes(&message[36..]).expect("attributes");
+        let options = options.iter().find(|(kind, _)| *kind == 2);
+        let options = options.map_or_else(String::new, |(_, value)| hex(value));
+        lines.insert(format!(
+            "qdisc {} {} {handle:x} parent {parent:x} {options}",
+            of(&message),
+            kind(&message)
+        ));
+        if handle == 0xffff_0000 {
+            let mut body = vec![0; 20];
+            body[4..8].copy_from_slice(&message[20..24]);
+            body[12..16].copy_from_slice(&0xffff_fff2_u32.to_ne_bytes());
+            for filter in dump(NETLINK_ROUTE, 46, &body).unwrap_or_default() {
+                lines.insert(format!(
+                    "filter {} {} handle {:x} info {:x}",
+                    of(&filter),
+                    kind(&filter),
+                    u32_at(&filter, 24),
+                    u32_at(&filter, 32)
+                ));
+            }
+        }
     }
 }
 
