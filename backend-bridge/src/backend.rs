@@ -297,6 +297,9 @@ async fn expect(
     };
     let mac =
         |found: Option<&cni_core::spec::Interface>| found.and_then(|found| found.mac.parse().ok());
+    let mtu = |found: Option<&cni_core::spec::Interface>| {
+        found.map(|found| found.mtu).filter(|mtu| *mtu != 0)
+    };
     let container = interfaces
         .iter()
         .find(|found| found.name == interface && !found.sandbox.is_empty());
@@ -327,10 +330,8 @@ async fn expect(
     facts.expected = Some(Expected {
         bridge_mac: mac(of_host(&config.bridge)),
         host_mac: mac(of_host(port.as_str())),
-        mtu: container
-            .map(|found| found.mtu)
-            .filter(|mtu| *mtu != 0)
-            .or(facts.bridge.as_ref().map(|bridge| bridge.mtu)),
+        mtu: mtu(of_host(port.as_str())).or(facts.bridge.as_ref().map(|bridge| bridge.mtu)),
+        container_mtu: mtu(container),
     });
     Ok(drifts)
 }

@@ -55,8 +55,10 @@ pub struct Expected {
     pub bridge_mac: Option<MacAddr>,
     /// Hardware address of the host's end.
     pub host_mac: Option<MacAddr>,
-    /// MTU of the container's end in bytes.
+    /// MTU of the links on the host in bytes.
     pub mtu: Option<u32>,
+    /// MTU of the container's end in bytes, which plugins later in the chain may have set. Results before 1.1.0 do not tell.
+    pub container_mtu: Option<u32>,
 }
 
 /// Interfaces come in this order in the result.
@@ -320,7 +322,10 @@ fn container(input: &Input<'_>, result: &AddResult, desired: &mut Desired) {
     inside::parameters(desired, interface, result, dad);
     let mut link = LinkSpec::new(interface, None);
     link.up = !config.disable_container_interface;
-    link.mtu = mtu(input);
+    link.mtu = match &input.facts.expected {
+        Some(expected) => expected.container_mtu,
+        None => mtu(input),
+    };
     link.arp_notify = !result.ips.is_empty();
     if input.facts.expected.is_some() {
         link.mac = Some(config.mac.unwrap_or(input.facts.container_mac));
