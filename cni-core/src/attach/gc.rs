@@ -77,7 +77,7 @@ async fn stale_links(cx: &Context<'_>, request: &GcRequest<'_>) -> Result<Plan> 
 
 /// A few links one by one; many by moving them into a group that nobody else uses, and deleting the group: the kernel
 /// waits once for all of them.
-fn deletion_of_links(all: &[Link], doomed: &[&Link]) -> Plan {
+pub(crate) fn deletion_of_links(all: &[Link], doomed: &[&Link]) -> Plan {
     let mut plan = Plan::new();
     let reason = |link: &Link| format!("link {} of an attachment that is not valid", link.name);
     if let [link] = doomed {
@@ -117,7 +117,7 @@ fn free_group(all: &[Link]) -> u32 {
     }
 }
 
-fn is_stale(text: &str, network: &NetworkName, valid: &BTreeSet<Mark>) -> bool {
+pub(crate) fn is_stale(text: &str, network: &NetworkName, valid: &BTreeSet<Mark>) -> bool {
     Mark::parse(text).is_some_and(|mark| mark.is_of(network) && !valid.contains(&mark))
 }
 

@@ -20,7 +20,7 @@ pub use check::{check, of_prev_result};
 pub(crate) use del::elements_in;
 pub use del::{Elements, del, del_plan};
 pub use gc::gc;
-pub(crate) use gc::stale_in;
+pub(crate) use gc::{deletion_of_links, is_stale, stale_in};
 
 use async_trait::async_trait;
 

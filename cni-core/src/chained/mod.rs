@@ -3,6 +3,7 @@
 //! Each gets the result of the plugin before it (`prevResult`) and passes it on. What it makes bears the attachment's mark,
 //! so that DEL needs neither `prevResult` nor `runtimeConfig`, and GC finds what a lost DEL has left.
 
+pub mod bandwidth;
 pub mod firewall;
 mod flow;
 

@@ -151,13 +151,32 @@ impl Attachment {
     }
 }
 
+impl Attachment {
+    /// The name of the device through which goes what the container sends, where that is limited: `ifb`, and what
+    /// [`Attachment::host_name`] has behind `veth`, so that people see which two belong together.
+    pub fn ifb_name(&self) -> InterfaceName {
+        let host_name = self.host_name();
+        let digits = host_name.as_str().strip_prefix(HOST).unwrap_or_default();
+        InterfaceName(format!("{IFB}{digits}"))
+    }
+}
+
+/// Whether a link's name is one that [`Attachment::ifb_name`] gives for this network.
+pub fn ifb_name_is_of(name: &str, network: &NetworkName) -> bool {
+    name.strip_prefix(IFB)
+        .is_some_and(|digits| host_name_is_of(&format!("{HOST}{digits}"), network))
+}
+
+const HOST: &str = "veth";
+const IFB: &str = "ifb";
+
 /// Whether a host-side link's name is one that [`Attachment::host_name`] gives for this network.
 pub fn host_name_is_of(name: &str, network: &NetworkName) -> bool {
     name.len() == 15 && name.starts_with(&host_name_prefix(network))
 }
 
 fn host_name_prefix(network: &NetworkName) -> String {
-    let mut name = String::from("veth");
+    let mut name = String::from(HOST);
     base32(hash128(&[network.as_str()]) as u64, 3, &mut name);
     name
 }
@@ -278,7 +297,19 @@ mod tests {
     fn derived_names_never_change() {
         let attachment = attachment("podman", "c1", "eth0");
         assert_eq!(attachment.host_name().as_str(), DERIVED);
+        assert_eq!(attachment.ifb_name().as_str(), "ifbrnnixnsgtcl");
         assert_eq!(attachment.mark().as_str(), "cni:podman/c1/eth0");
+    }
+
+    #[test]
+    fn a_device_for_limits_is_of_its_network_alone() {
+        let name = attachment("n", "c", "eth0").ifb_name();
+        let other = attachment("n", "c", "eth1").ifb_name();
+        assert_ne!(name, other);
+        assert!(ifb_name_is_of(name.as_str(), &"n".parse().unwrap()));
+        assert!(!ifb_name_is_of(name.as_str(), &"m".parse().unwrap()));
+        assert!(!ifb_name_is_of("ifb0", &"n".parse().unwrap()));
+        assert!(!host_name_is_of(name.as_str(), &"n".parse().unwrap()));
     }
 
     const DERIVED: &str = "vethrnnixnsgtcl";

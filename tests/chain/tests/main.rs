@@ -2,6 +2,7 @@
 
 mod bandwidth;
 mod firewall;
+mod net;
 mod portmap;
 mod tuning;
 mod whole;
@@ -15,6 +16,7 @@ fn main() -> ExitCode {
         portmap::TESTS,
         firewall::TESTS,
         bandwidth::TESTS,
+        bandwidth::life::TESTS,
         tuning::TESTS,
         whole::TESTS,
     ]
