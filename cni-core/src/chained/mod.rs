@@ -6,5 +6,6 @@
 pub mod bandwidth;
 pub mod firewall;
 mod flow;
+pub mod tuning;
 
 pub use flow::{add, addresses, elements_of, previous, stale};

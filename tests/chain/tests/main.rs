@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         bandwidth::TESTS,
         bandwidth::life::TESTS,
         tuning::TESTS,
+        tuning::life::TESTS,
         whole::TESTS,
     ]
     .concat();

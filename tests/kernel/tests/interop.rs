@@ -114,10 +114,12 @@ fn list() -> Value {
 
 fn the_reference_plugins_run_in_a_list_behind_ours() {
     let tuning = require(reference_plugin("tuning"), "the reference tuning plugin");
-    let directory = tuning.parent().unwrap_or(Path::new("/"));
-    // Ours first: `bridge` and `host-local` are found there.
-    let ours = workspace_plugin_dir();
-    let chain = Chain::new(list(), &[&ours, directory]);
+    let (ours, mixed) = (workspace_plugin_dir(), Path::new("/run/mixed"));
+    std::fs::create_dir(mixed).expect("/run is the test's own");
+    for (name, program) in [("bridge", ours.join("bridge")), ("tuning", tuning)] {
+        std::os::unix::fs::symlink(program, mixed.join(name)).expect("a link");
+    }
+    let chain = Chain::new(list(), &[mixed]);
     let pod = Pod::new("pod");
     let result = chain
         .add(&pod, "eth0")
@@ -143,13 +145,11 @@ fn a_list_of_the_reference_runs_unchanged_with_ours() {
         Chain::new(list.clone(), &[directory]),
         Chain::new(list, &[&ours, directory]),
     ];
+    // The reference of that time prints an empty `dns`, too.
     let keys = |value: &Value| -> BTreeSet<String> {
-        value
-            .as_object()
-            .expect("an object")
-            .keys()
-            .cloned()
-            .collect()
+        let members = value.as_object().expect("an object").iter();
+        let told = members.filter(|(name, value)| *name != "dns" || **value != json!({}));
+        told.map(|(name, _)| name.clone()).collect()
     };
     let pods = [Pod::new("a"), Pod::new("b")];
     let [theirs, ours] = [0, 1].map(|number: usize| {
