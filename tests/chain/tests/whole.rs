@@ -1,5 +1,247 @@
 //! Whole chains: as one, killed, collected.
 
-use cni_testkit::Test;
+use std::fs;
+use std::net::IpAddr;
+use std::thread;
+use std::time::{Duration, Instant};
 
-pub(crate) const TESTS: &[Test] = &[];
+use cni_testkit::{Ping, Pod, Snapshot, Test, tests};
+use serde_json::{Value, json};
+
+use crate::net::{GATEWAY, Net, bridge};
+
+pub(crate) const TESTS: &[Test] = &tests![
+    a_chain_works_as_one_without_any_program,
+    an_add_killed_anywhere_leaves_nothing_after_del_and_gc,
+    a_del_killed_anywhere_leaves_nothing_after_del_and_gc,
+    a_lost_del_is_collected,
+];
+
+/// Every plugin of this workspace that can be in one chain.
+fn chain() -> Net {
+    Net::of(&[
+        bridge(),
+        json!({ "type": "firewall", "ingressPolicy": "same-bridge" }),
+        json!({
+            "type": "bandwidth",
+            "ingressRate": 80_000_000, "ingressBurst": 800_000, "egressRate": 80_000_000, "egressBurst": 800_000,
+        }),
+        json!({
+            "type": "tuning", "mtu": 1400, "txQLen": 77,
+            "sysctl": { "net.core.somaxconn": "512", "net.ipv4.conf.IFNAME.arp_filter": "1" },
+        }),
+    ])
+}
+
+/// The host's links, disciplines, nftables and files, and who holds addresses. What the address store remembers besides (the
+/// last address, its index) is nobody's, and the bridge's link-local address gets its routes some time after it was made.
+fn state() -> (Snapshot, Vec<(String, String)>) {
+    let kernel = Snapshot::take()
+        .without("/var/lib/cni")
+        .without("dst fe80::");
+    let held = crate::net::files("/var/lib/cni/networks/net");
+    let held = held
+        .into_iter()
+        .filter(|(name, _)| name.parse::<IpAddr>().is_ok());
+    (kernel, held.collect())
+}
+
+#[track_caller]
+fn assert_as_before(before: &(Snapshot, Vec<(String, String)>), what: &str) {
+    let after = state();
+    let changes = after.0.since(&before.0);
+    assert!(changes.is_empty(), "{what}: the state changed:\n{changes}");
+    assert_eq!(after.1, before.1, "{what}: addresses");
+}
+
+/// A node on which everything shared has been made: a pod stays, another one has come and gone.
+struct Node {
+    net: Net,
+    pod: Pod,
+    valid: Value,
+    result: Value,
+    kept: Pod,
+    before: (Snapshot, Vec<(String, String)>),
+}
+
+impl Node {
+    fn new() -> Self {
+        let net = chain();
+        let (kept, pod) = (Pod::new("kept"), Pod::new("pod"));
+        let result = net.add(&kept);
+        net.add(&pod);
+        net.del(&pod);
+        let valid = json!([{ "containerID": kept.id(), "ifname": "eth0" }]);
+        net.gc(&valid);
+        Self {
+            net,
+            pod,
+            valid,
+            result,
+            kept,
+            before: state(),
+        }
+    }
+
+    /// One DEL that knows nothing but the names, and a GC; then all is as before.
+    #[track_caller]
+    fn clean(&self, what: &str) {
+        self.net.del(&self.pod);
+        self.net.gc(&self.valid);
+        assert_as_before(&self.before, what);
+    }
+
+    /// How long a run of each plugin takes at the least, in the list's order: what is killed within that time has mostly not ended.
+    fn durations(&self, verb: &str) -> Vec<Duration> {
+        let tries = [(); 3].map(|()| self.try_durations(verb));
+        let [first, others @ ..] = tries;
+        first
+            .into_iter()
+            .enumerate()
+            .map(|(index, spent)| {
+                others
+                    .iter()
+                    .map(|other| other[index])
+                    .fold(spent, Duration::min)
+            })
+            .collect()
+    }
+
+    fn try_durations(&self, verb: &str) -> Vec<Duration> {
+        let plugins = self.net.plugins();
+        let mut result = Value::Null;
+        let mut spent = Vec::new();
+        let order: Vec<&Value> = match verb {
+            "ADD" => plugins.iter().collect(),
+            _ => {
+                result = self.net.add(&self.pod);
+                plugins.iter().rev().collect()
+            }
+        };
+        for plugin in order {
+            let start = Instant::now();
+            let outcome = self.net.run(plugin, verb, &self.pod, &result).run();
+            spent.push(start.elapsed());
+            if verb == "ADD" {
+                result = outcome.result();
+            } else {
+                outcome.silent_success();
+            }
+        }
+        if verb != "ADD" {
+            spent.reverse();
+        }
+        self.clean("a whole run");
+        spent
+    }
+}
+
+/// Moments that cover a run, in a different order than that of time.
+fn moments(whole: Duration) -> impl Iterator<Item = Duration> {
+    const COUNT: u32 = 14;
+    (0..COUNT).map(move |number| whole * (number * 5 % COUNT) / (COUNT - 2))
+}
+
+/// Runs a verb and kills it after a while, which is the point: whether it was still at work is left to chance.
+fn kill_after(run: &cni_testkit::Invocation, moment: Duration) -> bool {
+    let start = Instant::now();
+    let mut running = run.start();
+    thread::sleep(moment.saturating_sub(start.elapsed()));
+    running.kill();
+    !running.finish().is_success()
+}
+
+fn a_chain_works_as_one_without_any_program() {
+    let empty = "/run/no-programs";
+    fs::create_dir_all(empty).expect("/run is the test's own");
+    let net = chain().env("PATH", empty);
+    let pod = Pod::new("pod");
+    for _ in 0..2 {
+        let result = net.add(&pod);
+        net.check(&pod, &result);
+        for target in [GATEWAY, "fd00:9::1"] {
+            let ping = pod.run(|| Ping::to(target).send());
+            assert!(ping.is_ok(), "{target}: {ping:?}");
+        }
+        for plugin in net.plugins() {
+            net.status(plugin).silent_success();
+        }
+        net.del_with(&pod, &result);
+        net.del(&pod);
+        net.gc(&json!([]));
+    }
+    let left = Snapshot::take();
+    for text in [
+        "link br0",
+        "link veth",
+        "link ifb",
+        "qdisc ",
+        "nft table",
+        "/run/cni/tuning/",
+    ] {
+        assert_eq!(left.lines(text), Vec::<&str>::new(), "{text}");
+    }
+}
+
+fn an_add_killed_anywhere_leaves_nothing_after_del_and_gc() {
+    let node = Node::new();
+    let mut died = 0;
+    for (index, whole) in node.durations("ADD").into_iter().enumerate() {
+        let (earlier, from) = node.net.plugins().split_at(index);
+        for moment in moments(whole) {
+            let mut result = Value::Null;
+            for plugin in earlier {
+                result = node
+                    .net
+                    .run(plugin, "ADD", &node.pod, &result)
+                    .run()
+                    .result();
+            }
+            let run = node.net.run(&from[0], "ADD", &node.pod, &result);
+            died += u32::from(kill_after(&run, moment));
+            node.clean(&format!(
+                "ADD of {} killed after {moment:?}",
+                from[0]["type"]
+            ));
+        }
+    }
+    assert!(died > 10, "only {died} runs were killed in time");
+    node.net.check(&node.kept, &node.result);
+}
+
+fn a_del_killed_anywhere_leaves_nothing_after_del_and_gc() {
+    let node = Node::new();
+    let mut died = 0;
+    for (index, whole) in node.durations("DEL").into_iter().enumerate() {
+        for moment in moments(whole) {
+            node.net.add(&node.pod);
+            let (upto, later) = node.net.plugins().split_at(index + 1);
+            for plugin in later.iter().rev() {
+                let run = node.net.run(plugin, "DEL", &node.pod, &Value::Null);
+                run.run().silent_success();
+            }
+            let run = node.net.run(&upto[index], "DEL", &node.pod, &Value::Null);
+            died += u32::from(kill_after(&run, moment));
+            node.clean(&format!(
+                "DEL of {} killed after {moment:?}",
+                upto[index]["type"]
+            ));
+        }
+    }
+    assert!(died > 10, "only {died} runs were killed in time");
+    node.net.check(&node.kept, &node.result);
+}
+
+fn a_lost_del_is_collected() {
+    let node = Node::new();
+    for _ in 0..3 {
+        let lost = Pod::new("lost");
+        node.net.add(&lost);
+        // With its namespace, and without.
+        node.net.add(&node.pod);
+        drop(lost);
+        node.net.gc(&node.valid);
+        assert_as_before(&node.before, "GC");
+    }
+    node.net.check(&node.kept, &node.result);
+}
