@@ -8,10 +8,11 @@
 //! Every plugin run is a whole process, from spawn to exit, as a runtime sees it; a pause of 40 ms before each lets the
 //! kernel clean up after the one before. All of it happens in namespaces of this
 //! process's own. Ours are built statically linked where the C library's archive is there, as they are meant to be shipped;
-//! `--dynamic` measures the default build.
+//! `--dynamic` measures the default build, and `CNI_TEST_BIN_DIR` names a directory of plugins to be measured instead.
 
 use std::process::ExitCode;
 
+mod chain;
 mod cluster;
 mod contestants;
 mod floor;
@@ -36,6 +37,7 @@ Sections (default: all):
   verbs       VERSION, ADD, CHECK and DEL one at a time: time, CPU, memory, processes, netlink messages
   requests    single requests to the kernel
   parallel    32 ADDs at once, then 32 DELs
+  chain       bridge, portmap, firewall and bandwidth as one chain: one at a time, and 30 at once
   store       host-local with 0 and with 65,000 reservations
   gc          GC of 2,000 stale among 4,000 attachments
   cluster     a node with 1,000, 10,000 and 40,000 peers: beside ip and bridge, and beside messages encoded before
@@ -66,7 +68,7 @@ impl Options {
                     options.runs = number.filter(|number| *number > 0).ok_or(HELP)?;
                 }
                 "--dynamic" => options.dynamic = true,
-                "size" | "requests" | "verbs" | "parallel" | "store" | "gc" | "node"
+                "size" | "requests" | "verbs" | "parallel" | "chain" | "store" | "gc" | "node"
                 | "cluster" | "changes" | "heal" | "throughput" => options.sections.push(word),
                 _ => return Err(HELP.to_owned()),
             }
@@ -124,6 +126,9 @@ fn run(words: impl Iterator<Item = String>) -> Result<(), String> {
     }
     if options.wants("parallel") {
         parallel::run(&contestants);
+    }
+    if options.wants("chain") {
+        chain::run(&contestants, options.runs);
     }
     if options.wants("store") {
         store::run(&contestants, options.runs.min(50));
