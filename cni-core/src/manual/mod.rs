@@ -8,6 +8,7 @@
 //! | [`fabric`] | connecting nodes: declare what a peer needs |
 //! | [`testing`] | testing it: the fake kernel, faults, the contract |
 //! | [`cluster`] | operators: the nodes of a cluster, the file that names them, how it is followed |
+//! | [`shaping`] | operators: limits of a pod's traffic, and tuning of its interface |
 //! | [`configuration`] | operators: keys, variables, exit status, codes, files |
 //! | [`firewall`] | operators: pods beside the host's own rules, and beside each other |
 //! | [`pitfalls`] | what broke in other plugins, and how this one behaves |
@@ -22,4 +23,5 @@ pub mod firewall;
 pub mod packet;
 pub mod pitfalls;
 pub mod plugin;
+pub mod shaping;
 pub mod testing;
