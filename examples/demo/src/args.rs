@@ -6,9 +6,12 @@ use crate::Result;
 
 pub(crate) const HELP: &str = "\
 Usage: demo [--pods N] [--svg FILE]
+       demo --chain
        demo --nodes N [--backend vxlan|host-gw] [--data-path classic|flow] [--router] [--pods N] [--svg FILE]
 
-One node, or a cluster:
+One node, a node with published ports, limits and closed networks, or a cluster:
+
+  --chain          chains of plugins: bridge, portmap, firewall and bandwidth
 
   --nodes N        a cluster of so many nodes, 2 to 9 (default 3, with any of the options below)
   --backend TYPE   how its nodes are connected: vxlan (an overlay, the default) or host-gw (plain routes)
@@ -29,6 +32,8 @@ pub(crate) struct Args {
 pub(crate) enum Scene {
     /// One node with so many pods.
     Node(usize),
+    /// One node with chains of plugins.
+    Chain,
     Cluster(ClusterArgs),
 }
 
@@ -59,6 +64,7 @@ struct Given {
     backend: Option<Backend>,
     data_path: Option<&'static str>,
     router: bool,
+    chain: bool,
 }
 
 impl Args {
@@ -79,6 +85,7 @@ impl Args {
                 "--backend" => given.backend = Some(Backend::parse(&value()?)?),
                 "--data-path" => given.data_path = Some(data_path(&value()?)?),
                 "--router" => given.router = true,
+                "--chain" => given.chain = true,
                 other => return Err(format!("unknown argument {other}\n\n{HELP}")),
             }
         }
@@ -89,6 +96,20 @@ impl Args {
 impl Given {
     fn judge(self) -> Result<Args> {
         let overlay = self.router || self.data_path.is_some();
+        if self.chain {
+            let others = [
+                self.pods.is_some(),
+                self.svg.is_some(),
+                self.nodes.is_some(),
+            ];
+            if overlay || self.backend.is_some() || others.contains(&true) {
+                return Err(format!("--chain goes with nothing else\n\n{HELP}"));
+            }
+            return Ok(Args {
+                scene: Scene::Chain,
+                svg: None,
+            });
+        }
         let scene = if overlay || self.nodes.is_some() || self.backend.is_some() {
             let nodes = self.nodes.unwrap_or(3);
             let backend = self.backend.unwrap_or(Backend::Vxlan);

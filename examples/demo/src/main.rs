@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 mod args;
 mod attached;
+mod chain;
 mod cluster;
 mod one;
 mod plugins;
@@ -41,12 +42,14 @@ fn run(args: &Args) -> Result<()> {
     // What needs the host's file system comes first: inside, /run and /var/lib are empty and paths may be covered.
     let binaries = match &args.scene {
         Scene::Node(_) => plugins::directory(&one::PACKAGES, &one::PROGRAMS)?,
+        Scene::Chain => plugins::directory(&chain::PACKAGES, &chain::PROGRAMS)?,
         Scene::Cluster(args) => plugins::directory(&cluster::PACKAGES, &cluster::programs(args))?,
     };
     let drawing = args.svg.as_ref().map(svg::File::create).transpose()?;
     cni_testkit::enter(&[&binaries]).map_err(|error| error.to_string())?;
     match &args.scene {
         Scene::Node(pods) => one::run(*pods, binaries, drawing),
+        Scene::Chain => chain::run(binaries),
         Scene::Cluster(args) => cluster::run(args, &binaries, drawing),
     }
 }

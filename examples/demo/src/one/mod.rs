@@ -8,7 +8,7 @@ mod reach;
 
 use std::path::PathBuf;
 
-use node::Node;
+pub(crate) use node::Node;
 use pods::Pods;
 
 use crate::svg::File;
