@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 
-use super::Value;
 use super::element::concatenated;
+use super::{Family, Value};
 
 /// A rule: what a packet must match, in order, and what happens to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +67,9 @@ pub enum Field {
     ConntrackState,
     /// Connection status (`ct status`), bits such as [`Field::DESTINATION_NAT`]. Only [`Match::Bits`] reads it.
     ConntrackStatus,
+    /// Transport destination port of the connection's first packet, before any translation (`ct original proto-dst`). nft's own
+    /// parser takes it only behind a condition that names the protocol (`meta l4proto tcp`).
+    OriginalPort,
 }
 
 /// One condition of a rule.
@@ -110,6 +113,15 @@ pub enum Match {
         /// Each of them rather than any.
         all: bool,
     },
+    /// The packet is of this network protocol (`meta nfproto ipv4`), in an `inet` table.
+    Network(Family),
+    /// The destination is an address of this host (`fib daddr type local`): what the routing table `local` says.
+    ToThisHost,
+    /// The source is no address of this host (`fib saddr type != local`).
+    FromElsewhere,
+    /// No interface is known that the packet came in by (`iif 0`): it was made here, or passes from one port of a bridge to
+    /// another where bridged packets pass these rules, too (`net.bridge.bridge-nf-call-iptables`).
+    NoInput,
 }
 
 /// What happens to a packet that matched.
@@ -144,6 +156,16 @@ pub enum Action {
     MarkSet(u32),
     /// Clear these bits of the packet's mark, and go on.
     MarkClear(u32),
+    /// Destination NAT to the address and port that the map has for the fields; go on when there is no element, and where
+    /// the packet is of another network protocol (`dnat ip to FIELDS map @MAP`).
+    DestinationNat {
+        /// IPv4 or IPv6: whose addresses the map holds.
+        family: Family,
+        /// The fields, in the order of the map's key.
+        fields: Vec<Field>,
+        /// The map's name; its data is an address and a port.
+        map: String,
+    },
 }
 
 /// Longest comment in bytes that nft writes and shows (`NFTNL_UDATA_COMMENT_MAXLEN` less the NUL).
@@ -242,6 +264,7 @@ impl fmt::Display for Field {
             Self::Mark => "meta mark",
             Self::ConntrackState => "ct state",
             Self::ConntrackStatus => "ct status",
+            Self::OriginalPort => "ct original proto-dst",
         })?;
         match self.mask() {
             None => Ok(()),
@@ -306,6 +329,10 @@ impl fmt::Display for Match {
                 (_, _, true) => write!(f, "{field} & {bits:#010x} == {bits:#010x}"),
                 (_, _, false) => write!(f, "{field} & {bits:#010x} != 0x00000000"),
             },
+            Self::Network(family) => write!(f, "meta nfproto {}", network_word(*family)),
+            Self::ToThisHost => f.write_str("fib daddr type local"),
+            Self::FromElsewhere => f.write_str("fib saddr type != local"),
+            Self::NoInput => f.write_str("iif 0"),
         }
     }
 }
@@ -327,7 +354,24 @@ impl fmt::Display for Action {
             Self::Notrack => f.write_str("notrack"),
             Self::MarkSet(bits) => write!(f, "meta mark set meta mark | {bits:#010x}"),
             Self::MarkClear(bits) => write!(f, "meta mark set meta mark & {:#010x}", !bits),
+            Self::DestinationNat {
+                family,
+                fields,
+                map,
+            } => {
+                write!(f, "dnat {family} to ")?;
+                concatenated(f, fields)?;
+                write!(f, " map @{map}")
+            }
         }
+    }
+}
+
+/// The network protocol as `meta nfproto` has it.
+fn network_word(family: Family) -> &'static str {
+    match family {
+        Family::Ip6 => "ipv6",
+        _ => "ipv4",
     }
 }
 

@@ -320,6 +320,23 @@ impl TableRecord {
         {
             return refuse(EINVAL);
         }
+        if let Action::DestinationNat { family, map, .. } = &rule.action {
+            let address = match family {
+                Family::Ip6 => ValueType::Ipv6,
+                _ => ValueType::Ipv4,
+            };
+            let data = DataType::Values(vec![address, ValueType::Port]);
+            if self.set(map)?.spec.data.as_ref() != Some(&data) {
+                return refuse(EINVAL);
+            }
+            let translates = |hook: Hook| {
+                hook.kind == ChainKind::Nat
+                    && matches!(hook.point, HookPoint::Prerouting | HookPoint::Output)
+            };
+            if hook.is_some_and(|hook| !translates(hook)) {
+                return refuse(EOPNOTSUPP);
+            }
+        }
         if let Some(target) = target(rule) {
             self.check_target(target)?;
         }
@@ -440,7 +457,11 @@ fn looks_into(rule: &Rule, name: &str) -> bool {
         .matches
         .iter()
         .any(|condition| matches!(condition, Match::InSet { set, .. } if set == name));
-    asked || matches!(&rule.action, Action::VerdictMap { map, .. } if map == name)
+    asked
+        || matches!(
+            &rule.action,
+            Action::VerdictMap { map, .. } | Action::DestinationNat { map, .. } if map == name
+        )
 }
 
 fn element_target(element: &Element) -> Option<&str> {

@@ -25,9 +25,14 @@ pub(super) fn write_rule(writer: &mut Writer, table: Family, rule: &Rule) -> Res
 
 /// Where a field is read.
 enum Source {
-    Payload { base: u32, offset: u32 },
+    Payload {
+        base: u32,
+        offset: u32,
+    },
     Meta(u32),
     Conntrack(u32),
+    /// Of the connection's first direction.
+    Original(u32),
 }
 
 impl Field {
@@ -59,6 +64,7 @@ impl Field {
             Self::Mark => Source::Meta(NFT_META_MARK),
             Self::ConntrackState => Source::Conntrack(NFT_CT_STATE),
             Self::ConntrackStatus => Source::Conntrack(NFT_CT_STATUS),
+            Self::OriginalPort => Source::Original(NFT_CT_PROTO_DST),
         }
     }
 
@@ -75,7 +81,7 @@ impl Field {
             Self::EtherSource => ValueType::Mac,
             Self::InputInterface | Self::OutputInterface => ValueType::Interface,
             Self::Protocol => ValueType::Protocol,
-            Self::DestinationPort => ValueType::Port,
+            Self::DestinationPort | Self::OriginalPort => ValueType::Port,
             Self::Mark => ValueType::Mark,
             Self::ConntrackState | Self::ConntrackStatus => {
                 return Err(format!("`{self}` is read by its bits alone"));
@@ -176,6 +182,22 @@ impl RuleWriter<'_> {
                 Ok(())
             }
             Match::Bits { field, bits, all } => self.bits(*field, *bits, *all),
+            Match::Network(network) => self.only(*network),
+            Match::ToThisHost => {
+                self.address_type(NFTA_FIB_F_DADDR);
+                self.compare(&RTN_LOCAL.to_ne_bytes(), false);
+                Ok(())
+            }
+            Match::FromElsewhere => {
+                self.address_type(NFTA_FIB_F_SADDR);
+                self.compare(&RTN_LOCAL.to_ne_bytes(), true);
+                Ok(())
+            }
+            Match::NoInput => {
+                self.meta(NFT_META_IIF, NFT_REG32_00);
+                self.compare(&0_u32.to_ne_bytes(), false);
+                Ok(())
+            }
         }
     }
 
@@ -201,6 +223,29 @@ impl RuleWriter<'_> {
             w.be32(NFTA_META_KEY, NFT_META_MARK);
             w.be32(NFTA_META_SREG, NFT_REG32_00);
         });
+    }
+
+    /// What the routing tables say of an address (`RTN_*`).
+    fn address_type(&mut self, of: u32) {
+        self.expression("fib", |w| {
+            w.be32(NFTA_FIB_DREG, NFT_REG32_00);
+            w.be32(NFTA_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE);
+            w.be32(NFTA_FIB_FLAGS, of);
+        });
+    }
+
+    /// Narrows a rule of an `inet` table to one network protocol.
+    fn only(&mut self, network: Family) -> Result<(), String> {
+        if self.table != Family::Inet || !matches!(network, Family::Ip | Family::Ip6) {
+            return Err(format!(
+                "a rule of an {} table cannot be narrowed to {network}",
+                self.table
+            ));
+        }
+        self.meta(NFT_META_NFPROTO, NFT_REG32_00);
+        self.compare(&[family(network)], false);
+        self.network = Some(network);
+        Ok(())
     }
 
     /// Whole bytes are compared as they are; other lengths need a mask.
@@ -254,7 +299,39 @@ impl RuleWriter<'_> {
             Action::Notrack => self.expression("notrack", |_| {}),
             Action::MarkSet(bits) => self.change_mark(*bits, *bits),
             Action::MarkClear(bits) => self.change_mark(*bits, 0),
+            Action::DestinationNat {
+                family,
+                fields,
+                map,
+            } => self.destination_nat(*family, fields, map)?,
         }
+        Ok(())
+    }
+
+    /// The map's data lies in the registers as it does in a concatenation: the address, then the port.
+    fn destination_nat(
+        &mut self,
+        network: Family,
+        fields: &[Field],
+        map: &str,
+    ) -> Result<(), String> {
+        let words = match network {
+            Family::Ip => 1,
+            Family::Ip6 => 4,
+            other => return Err(format!("there is no destination NAT to {other} addresses")),
+        };
+        self.load_all(fields)?;
+        self.expression("lookup", |w| {
+            w.text(NFTA_LOOKUP_SET, map);
+            w.be32(NFTA_LOOKUP_SREG, NFT_REG32_00);
+            w.be32(NFTA_LOOKUP_DREG, NFT_REG32_00);
+        });
+        self.expression("nat", |w| {
+            w.be32(NFTA_NAT_TYPE, NFT_NAT_DNAT);
+            w.be32(NFTA_NAT_FAMILY, u32::from(family(network)));
+            w.be32(NFTA_NAT_REG_ADDR_MIN, NFT_REG32_00);
+            w.be32(NFTA_NAT_REG_PROTO_MIN, NFT_REG32_00 + words);
+        });
         Ok(())
     }
 
@@ -355,6 +432,11 @@ impl RuleWriter<'_> {
                 w.be32(NFTA_CT_DREG, register);
                 w.be32(NFTA_CT_KEY, key);
             }),
+            Source::Original(key) => self.expression("ct", |w| {
+                w.be32(NFTA_CT_DREG, register);
+                w.be32(NFTA_CT_KEY, key);
+                w.attribute(NFTA_CT_DIRECTION, &[IP_CT_DIR_ORIGINAL]);
+            }),
             Source::Payload { base, offset } => self.expression("payload", |w| {
                 w.be32(NFTA_PAYLOAD_DREG, register);
                 w.be32(NFTA_PAYLOAD_BASE, base);
@@ -375,6 +457,7 @@ impl RuleWriter<'_> {
         self.bitwise(mask, &vec![0; mask.len()], register);
     }
 
+    /// Keeps the bits of `mask`, and then turns those of `xor` over.
     fn bitwise(&mut self, mask: &[u8], xor: &[u8], register: u32) {
         self.expression("bitwise", |w| {
             w.be32(NFTA_BITWISE_SREG, register);
