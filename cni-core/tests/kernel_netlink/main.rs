@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         routes::a_route_stands_beside_another_only_when_it_is_told_to,
         routes::refusals_bear_errno_command_and_the_kernels_sentence,
         routes::neighbours_and_forwarding_entries_are_read,
+        routes::a_link_is_found_by_the_address_that_it_leads_to,
         vxlan::ip_makes_of_the_printed_commands_what_the_changes_make,
         vxlan::a_vxlan_device_over_a_link_elsewhere_does_not_name_it,
         vxlan::a_setting_that_a_device_is_created_with_stays_refused_later,

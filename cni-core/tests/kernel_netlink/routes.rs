@@ -192,3 +192,21 @@ pub(crate) fn neighbours_and_forwarding_entries_are_read() {
     assert_eq!((own.address, own.link.as_str()), (None, "a"));
     assert!(now(host.neighbours(None)).unwrap().contains(own));
 }
+
+pub(crate) fn a_link_is_found_by_the_address_that_it_leads_to() {
+    let host = KernelNetlink::open().unwrap();
+    now(host.apply(&[
+        NetlinkChange::LinkAdd(veth("a", "b", None)),
+        up("a"),
+        up("b"),
+        NetlinkChange::AddressAdd(Address::new("a", "10.1.2.3/24".parse().unwrap())),
+        NetlinkChange::AddressAdd(Address::new("a", "fd00::3/64".parse().unwrap())),
+    ]))
+    .unwrap();
+    let link = |address: &str| now(host.link_to(address.parse().unwrap())).unwrap();
+    assert_eq!(link("10.1.2.9").as_deref(), Some("a"));
+    assert_eq!(link("fd00::9").as_deref(), Some("a"));
+    assert_eq!(link("10.1.2.3").as_deref(), Some("lo"));
+    assert_eq!(link("192.0.2.1"), None);
+    assert_eq!(link("2001:db8::1"), None);
+}

@@ -68,6 +68,15 @@ pub trait Netlink: Send + Sync + fmt::Debug {
         Ok(Traffic::default())
     }
 
+    /// The link by which packets to this address leave (`ip route get ADDRESS`), `None` where no route leads there. One
+    /// request.
+    async fn link_to(&self, address: IpAddr) -> Result<Option<String>, NetlinkError> {
+        let mut routes = self.routes(None).await?;
+        routes.retain(|route| route.destination.contains(address) && route.link.is_some());
+        routes.sort_by_key(|route| (u8::MAX - route.destination.prefix(), route.metric));
+        Ok(routes.into_iter().next().and_then(|route| route.link))
+    }
+
     /// Makes the changes in order and stops at the first that fails. Messages may travel together where a failure of
     /// one cannot make a later one act on the wrong object.
     async fn apply(&self, changes: &[NetlinkChange]) -> Result<(), ApplyError>;

@@ -178,6 +178,12 @@ pub(super) fn is_local_route(payload: &[u8]) -> bool {
     u8_at(payload, 7) == Some(LOCAL)
 }
 
+/// The index of the link that a route leads to (`RTA_OIF`).
+pub(super) fn route_link(payload: &[u8]) -> Option<u32> {
+    let mut all = attributes(payload.get(12..)?);
+    all.find_map(|(kind, value)| (kind == 4).then(|| u32_of(value))?)
+}
+
 fn route_of(payload: &[u8], family: u8) -> Option<Vec<(Option<u32>, Route)>> {
     const UNICAST: u8 = 1;
     const LOCAL_TABLE: u32 = 255;

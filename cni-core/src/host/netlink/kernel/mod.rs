@@ -124,6 +124,13 @@ impl Netlink for KernelNetlink {
             .named(|| format!("ip route get {address}"))
     }
 
+    async fn link_to(&self, address: IpAddr) -> Result<Option<String>, NetlinkError> {
+        let mut state = self.state();
+        state
+            .link_to(address)
+            .named(|| format!("ip route get {address}"))
+    }
+
     /// One message at a time: pipelining saves one system call (about 0.5 us) of a change that takes the kernel 20 to
     /// 100 us, and would let a change run whose predecessor failed.
     async fn apply(&self, changes: &[NetlinkChange]) -> Result<(), ApplyError> {
@@ -302,6 +309,24 @@ impl State {
             Err(failure) if NO_ROUTE.contains(&failure.errno) => Ok(false),
             Err(failure) => Err(failure),
         }
+    }
+
+    fn link_to(&mut self, address: IpAddr) -> Result<Option<String>, Failure> {
+        let request = RouteNetlinkMessage::GetRoute(encode_route::route_get(address));
+        let mut index = None;
+        let outcome = self.connection.get(request, &mut |(_, payload)| {
+            index = decode::route_link(payload);
+        });
+        match outcome {
+            Ok(()) => {}
+            Err(failure) if NO_ROUTE.contains(&failure.errno) => return Ok(None),
+            Err(failure) => return Err(failure),
+        }
+        let Some(index) = index else {
+            return Ok(None);
+        };
+        let links = self.links(LinkFilter::Index(index))?;
+        Ok(links.into_iter().next().map(|link| link.name))
     }
 
     fn neighbours(&mut self, link: Option<&str>) -> Result<Vec<Neighbour>, Failure> {
