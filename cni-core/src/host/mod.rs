@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+pub mod conntrack;
 pub(crate) mod disk;
 pub mod firewall;
 pub mod forwarding;
@@ -20,6 +21,7 @@ pub mod sysctl;
 #[cfg(feature = "kernel")]
 pub(crate) mod watch;
 
+pub use conntrack::Conntrack;
 pub use firewall::Firewall;
 pub use forwarding::Forwarding;
 pub use legacy::LegacyTables;
@@ -40,6 +42,8 @@ pub struct Host {
     pub firewall: Arc<dyn Firewall>,
     /// The legacy tables of iptables in the host's namespace, where it has any.
     pub legacy: Arc<dyn LegacyTables>,
+    /// Connection tracking of the host's namespace.
+    pub conntrack: Arc<dyn Conntrack>,
     /// Kernel parameters of the host's namespace.
     pub sysctl: Arc<dyn Sysctl>,
     /// Serialises the few things that concurrent plugin processes cannot do by exclusive creation.
@@ -88,6 +92,7 @@ impl Host {
             forwarding: Arc::new(forwarding::KernelForwarding::open().map_err(failed)?),
             firewall,
             legacy: Arc::new(legacy::LegacyProgram),
+            conntrack: Arc::new(conntrack::KernelConntrack::new()),
             sysctl: Arc::new(sysctl::KernelSysctl::new()),
             lock: Arc::new(lock::KernelLock::new()),
             namespaces: Arc::new(netns::KernelNamespaces::new()),

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use ipnetwork::IpNetwork;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::host::conntrack::{Conntrack, Flow, FlowFilter};
 use crate::host::firewall::{
     ChainRules, Element, Firewall, FirewallChange, Table, TableState, Value,
 };
@@ -39,6 +40,7 @@ impl Faulty {
             forwarding: wrap(&host.forwarding, faults),
             firewall: wrap(&host.firewall, faults),
             legacy: wrap(&host.legacy, faults),
+            conntrack: wrap(&host.conntrack, faults),
             sysctl: wrap(&host.sysctl, faults),
             lock: host.lock.clone(),
             namespaces: wrap(&host.namespaces, faults),
@@ -130,6 +132,11 @@ impl Netlink for Wrapped<dyn Netlink> {
         self.inner.is_local(address).await
     }
 
+    async fn link_to(&self, address: IpAddr) -> Result<Option<String>, NetlinkError> {
+        self.faults.count_read();
+        self.inner.link_to(address).await
+    }
+
     async fn apply(&self, changes: &[NetlinkChange]) -> Result<(), ApplyError> {
         let Some((before, fault)) = self.faults.count_batch(changes.len() as u64) else {
             return self.inner.apply(changes).await;
@@ -143,6 +150,26 @@ impl Netlink for Wrapped<dyn Netlink> {
         let operation = changes.get(before).map(NetlinkChange::to_string);
         let error = refused(fault, operation.unwrap_or_default());
         Err(ApplyError::new(before, error))
+    }
+}
+
+#[async_trait]
+impl Conntrack for Wrapped<dyn Conntrack> {
+    async fn flows(&self, filter: &FlowFilter) -> Result<Vec<Flow>, NetlinkError> {
+        self.faults.count_read();
+        self.inner.flows(filter).await
+    }
+
+    async fn delete(&self, flows: &[Flow]) -> Result<(), NetlinkError> {
+        let mut first = Ok(());
+        for flow in flows {
+            let outcome = match self.faults.count() {
+                Ok(()) => self.inner.delete(std::slice::from_ref(flow)).await,
+                Err(fault) => Err(refused(fault, format!("conntrack -D {flow}"))),
+            };
+            first = first.and(outcome);
+        }
+        first
     }
 }
 

@@ -4,7 +4,7 @@
 mod change;
 mod element;
 #[cfg(feature = "kernel")]
-mod kernel;
+pub(super) mod kernel;
 mod rule;
 mod table;
 

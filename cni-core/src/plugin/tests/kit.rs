@@ -11,6 +11,7 @@ use ipnetwork::IpNetwork;
 use crate::backend::*;
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
+use crate::host::conntrack::{Conntrack, Flow, FlowFilter};
 use crate::host::firewall::{Element, FirewallChange, Table, TableState, Value};
 use crate::host::legacy::{LegacyChange, LegacyRule};
 use crate::host::lock::Guard;
@@ -353,6 +354,7 @@ fn empty_host() -> Host {
         forwarding: Arc::new(Nothing),
         firewall: Arc::new(Nothing),
         legacy: Arc::new(Nothing),
+        conntrack: Arc::new(Nothing),
         sysctl: Arc::new(Nothing),
         lock: Arc::new(Nothing),
         namespaces: Arc::new(Nothing),
@@ -368,6 +370,17 @@ impl LegacyTables for Nothing {
     }
     async fn apply(&self, change: &LegacyChange) -> Result<()> {
         panic!("nobody writes here: {change}")
+    }
+}
+
+#[async_trait]
+impl Conntrack for Nothing {
+    async fn flows(&self, _: &FlowFilter) -> Result<Vec<Flow>, NetlinkError> {
+        Ok(Vec::new())
+    }
+
+    async fn delete(&self, _: &[Flow]) -> Result<(), NetlinkError> {
+        Ok(())
     }
 }
 

@@ -37,6 +37,7 @@ use super::{FakeIpam, FakeKernel};
 
 mod attach;
 mod cluster;
+mod conntrack;
 mod detach;
 mod faults;
 mod firewall;
@@ -48,6 +49,7 @@ mod scene;
 mod sysctl;
 
 pub use cluster::ClusterFixture;
+pub use conntrack::conntrack;
 pub use firewall::firewall;
 pub use forwarding::forwarding;
 pub use ipam::ipam;

@@ -17,6 +17,7 @@ use monitor::ProcessId;
 use state::{NsId, State};
 
 mod addresses;
+mod conntrack;
 mod firewall;
 mod forwarding;
 mod handle;
@@ -40,7 +41,7 @@ mod vxlan;
 /// Modelled: links (bridges, veth pairs across namespaces, VXLAN devices, dummies) with index, master, carrier and operational state,
 /// MTU, MAC, alias, group and flags; addresses with their prefix routes; routes of all tables, one state for `Netlink` and
 /// `Forwarding`; next hops, permanent neighbours, forwarding entries of VXLAN devices, policy rules by source; bridge ports
-/// and VLANs; token buckets and redirections; kernel parameters; nftables; the host lock.
+/// and VLANs; token buckets and redirections; kernel parameters; nftables; the flows that [`FakeKernel::track`] says; the host lock.
 ///
 /// Not modelled: packets, and so neighbours and forwarding entries that are learned; the link-local addresses that the kernel
 /// itself gives to links, with their routes; duplicate address detection; multicast. The lookup of a gateway knows of
@@ -165,6 +166,7 @@ impl FakeKernel {
             forwarding: handle.clone(),
             firewall: handle.clone(),
             legacy: handle.clone(),
+            conntrack: handle.clone(),
             sysctl: handle,
             lock: Arc::new(self.inner.lock.clone()),
             namespaces: Arc::new(self.clone()),

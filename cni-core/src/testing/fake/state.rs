@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use crate::host::conntrack::Flow;
 use crate::host::firewall::{Family, Table};
 use crate::host::forwarding::{LinkName, PolicyRule};
 use crate::host::legacy::LegacyRule;
@@ -69,6 +70,8 @@ pub(super) struct Namespace {
     /// The legacy table `filter` of a family, where there is one.
     pub(super) legacy: BTreeMap<Family, Vec<LegacyRule>>,
     pub(super) sysctls: BTreeMap<String, String>,
+    pub(super) flows: Vec<Flow>,
+    pub(super) last_flow: u32,
     /// The one that the kernel begins with (`init_net`).
     pub(super) is_first: bool,
     pub(super) last_index: u32,

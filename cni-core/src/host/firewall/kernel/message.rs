@@ -4,40 +4,50 @@ use super::uapi::*;
 
 /// Appends netlink messages to one buffer.
 #[derive(Debug, Default)]
-pub(super) struct Writer {
+pub(in crate::host) struct Writer {
     bytes: Vec<u8>,
 }
 
 /// What stands in the headers of a message.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Header {
+pub(in crate::host) struct Header {
     /// `NFT_MSG_*`, or a message of nfnetlink itself.
-    pub(super) kind: u16,
+    pub(in crate::host) kind: u16,
     /// `NLM_F_*`; `NLM_F_REQUEST` is implied.
-    pub(super) flags: u16,
+    pub(in crate::host) flags: u16,
     /// Sequence number.
-    pub(super) sequence: u32,
+    pub(in crate::host) sequence: u32,
     /// `NFPROTO_*`.
-    pub(super) family: u8,
+    pub(in crate::host) family: u8,
 }
 
 impl Writer {
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(in crate::host) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::host) fn len(&self) -> usize {
         self.bytes.len()
     }
 
     /// A message of nftables with the attributes that `body` writes.
-    pub(super) fn message(&mut self, header: Header, body: impl FnOnce(&mut Self)) {
-        let kind = NFNL_SUBSYS_NFTABLES << 8 | header.kind;
+    pub(in crate::host) fn message(&mut self, header: Header, body: impl FnOnce(&mut Self)) {
+        self.message_of(NFNL_SUBSYS_NFTABLES, header, body);
+    }
+
+    /// A message of one of nfnetlink's subsystems (`NFNL_SUBSYS_*`).
+    pub(in crate::host) fn message_of(
+        &mut self,
+        subsystem: u16,
+        header: Header,
+        body: impl FnOnce(&mut Self),
+    ) {
+        let kind = subsystem << 8 | header.kind;
         self.raw_message(Header { kind, ..header }, 0, body);
     }
 
     /// Begin or end of a batch.
-    pub(super) fn batch_mark(&mut self, kind: u16, sequence: u32) {
+    pub(in crate::host) fn batch_mark(&mut self, kind: u16, sequence: u32) {
         let header = Header {
             kind,
             flags: 0,
@@ -63,7 +73,7 @@ impl Writer {
     }
 
     /// Sets a flag in the message that begins at `start`.
-    pub(super) fn add_flag(&mut self, start: usize, flag: u16) {
+    pub(in crate::host) fn add_flag(&mut self, start: usize, flag: u16) {
         let flags = self.bytes.get(start + 6..start + 8);
         if let Some([low, high]) = flags {
             let flags = u16::from_ne_bytes([*low, *high]) | flag;
@@ -78,7 +88,7 @@ impl Writer {
     }
 
     /// An attribute with raw bytes, padded to four.
-    pub(super) fn attribute(&mut self, kind: u16, value: &[u8]) {
+    pub(in crate::host) fn attribute(&mut self, kind: u16, value: &[u8]) {
         let length = (value.len() + 4) as u16;
         self.bytes.extend(length.to_ne_bytes());
         self.bytes.extend(kind.to_ne_bytes());
@@ -87,24 +97,24 @@ impl Writer {
     }
 
     /// An attribute with text, terminated by NUL.
-    pub(super) fn text(&mut self, kind: u16, value: &str) {
+    pub(in crate::host) fn text(&mut self, kind: u16, value: &str) {
         let mut bytes = value.as_bytes().to_vec();
         bytes.push(0);
         self.attribute(kind, &bytes);
     }
 
     /// An attribute with a number in network byte order.
-    pub(super) fn be32(&mut self, kind: u16, value: u32) {
+    pub(in crate::host) fn be32(&mut self, kind: u16, value: u32) {
         self.attribute(kind, &value.to_be_bytes());
     }
 
     /// An attribute with a number in network byte order.
-    pub(super) fn be64(&mut self, kind: u16, value: u64) {
+    pub(in crate::host) fn be64(&mut self, kind: u16, value: u64) {
         self.attribute(kind, &value.to_be_bytes());
     }
 
     /// An attribute that holds attributes. Its content must stay below 64 KiB.
-    pub(super) fn nest<T>(&mut self, kind: u16, body: impl FnOnce(&mut Self) -> T) -> T {
+    pub(in crate::host) fn nest<T>(&mut self, kind: u16, body: impl FnOnce(&mut Self) -> T) -> T {
         let start = self.len();
         self.attribute(kind | NLA_F_NESTED, &[]);
         let result = body(self);
@@ -116,22 +126,22 @@ impl Writer {
 
 /// A message from the kernel.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Message<'a> {
-    pub(super) kind: u16,
-    pub(super) flags: u16,
-    pub(super) sequence: u32,
+pub(in crate::host) struct Message<'a> {
+    pub(in crate::host) kind: u16,
+    pub(in crate::host) flags: u16,
+    pub(in crate::host) sequence: u32,
     /// What follows the netlink header.
-    pub(super) body: &'a [u8],
+    pub(in crate::host) body: &'a [u8],
 }
 
 impl<'a> Message<'a> {
     /// The attributes after nfnetlink's own header.
-    pub(super) fn attributes(&self) -> Attributes<'a> {
+    pub(in crate::host) fn attributes(&self) -> Attributes<'a> {
         Attributes(self.body.get(4..).unwrap_or_default())
     }
 
     /// The low 16 bits of the ruleset's generation: it changes with every commit.
-    pub(super) fn generation(&self) -> u16 {
+    pub(in crate::host) fn generation(&self) -> u16 {
         match self.body {
             [_, _, high, low, ..] => u16::from_be_bytes([*high, *low]),
             _ => 0,
@@ -140,7 +150,7 @@ impl<'a> Message<'a> {
 }
 
 /// The messages of one datagram. Ends at the first that is not whole.
-pub(super) struct Messages<'a>(pub(super) &'a [u8]);
+pub(in crate::host) struct Messages<'a>(pub(super) &'a [u8]);
 
 impl<'a> Iterator for Messages<'a> {
     type Item = Message<'a>;
@@ -162,7 +172,7 @@ impl<'a> Iterator for Messages<'a> {
 
 /// Attributes: type without flags, and value. Ends at the first that is not whole.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Attributes<'a>(pub(super) &'a [u8]);
+pub(in crate::host) struct Attributes<'a>(pub(super) &'a [u8]);
 
 impl<'a> Iterator for Attributes<'a> {
     type Item = (u16, &'a [u8]);
@@ -179,30 +189,30 @@ impl<'a> Iterator for Attributes<'a> {
 
 impl<'a> Attributes<'a> {
     /// The value of the first attribute of this type.
-    pub(super) fn find(mut self, kind: u16) -> Option<&'a [u8]> {
+    pub(in crate::host) fn find(mut self, kind: u16) -> Option<&'a [u8]> {
         self.find_map(|(other, value)| (other == kind).then_some(value))
     }
 
     /// The attributes inside the first attribute of this type; none when it is absent.
-    pub(super) fn nested(self, kind: u16) -> Attributes<'a> {
+    pub(in crate::host) fn nested(self, kind: u16) -> Attributes<'a> {
         Attributes(self.find(kind).unwrap_or_default())
     }
 
-    pub(super) fn text(self, kind: u16) -> Option<String> {
+    pub(in crate::host) fn text(self, kind: u16) -> Option<String> {
         self.find(kind).map(text)
     }
 
-    pub(super) fn be32(self, kind: u16) -> Option<u32> {
+    pub(in crate::host) fn be32(self, kind: u16) -> Option<u32> {
         Some(u32::from_be_bytes(self.find(kind)?.try_into().ok()?))
     }
 
-    pub(super) fn be64(self, kind: u16) -> Option<u64> {
+    pub(in crate::host) fn be64(self, kind: u16) -> Option<u64> {
         Some(u64::from_be_bytes(self.find(kind)?.try_into().ok()?))
     }
 }
 
 /// Text up to the first NUL.
-pub(super) fn text(bytes: &[u8]) -> String {
+pub(in crate::host) fn text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|byte| *byte == 0);
     String::from_utf8_lossy(bytes.get(..end.unwrap_or(bytes.len())).unwrap_or_default())
         .into_owned()

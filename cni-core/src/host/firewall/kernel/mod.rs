@@ -4,8 +4,8 @@ mod background;
 mod batch;
 mod decode;
 mod expression;
-mod message;
-mod socket;
+pub(in crate::host) mod message;
+pub(in crate::host) mod socket;
 mod uapi;
 mod value;
 

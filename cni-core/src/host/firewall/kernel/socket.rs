@@ -20,23 +20,25 @@ const SEND: usize = 128 * 1024;
 const DUMP_TRIES: usize = 100;
 
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(in crate::host) struct Connection {
     socket: Socket,
+    /// `NFNL_SUBSYS_*` of what is read; transactions say their own.
+    subsystem: u16,
     sequence: u32,
     buffer: Vec<u8>,
 }
 
 /// A failure before it is told which operation it was.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(in crate::host) struct Failure {
     /// Positive errno.
-    pub(super) errno: i32,
+    pub(in crate::host) errno: i32,
     /// The kernel's sentence, or ours.
-    pub(super) message: Option<String>,
+    pub(in crate::host) message: Option<String>,
     /// Sequence number of the request that failed.
-    pub(super) sequence: u32,
+    pub(in crate::host) sequence: u32,
     /// Offset of the attribute that the kernel objects to, in its message.
-    pub(super) offset: Option<usize>,
+    pub(in crate::host) offset: Option<usize>,
 }
 
 impl From<io::Error> for Failure {
@@ -52,7 +54,7 @@ impl From<io::Error> for Failure {
 
 impl Failure {
     /// A failure that is not the kernel's.
-    pub(super) fn own(message: &str) -> Self {
+    pub(in crate::host) fn own(message: &str) -> Self {
         Self {
             errno: 0,
             message: Some(message.to_owned()),
@@ -61,7 +63,7 @@ impl Failure {
         }
     }
 
-    pub(super) fn with_message(self, message: impl Into<String>) -> Self {
+    pub(in crate::host) fn with_message(self, message: impl Into<String>) -> Self {
         Self {
             message: Some(message.into()),
             ..self
@@ -71,7 +73,12 @@ impl Failure {
 
 impl Connection {
     /// A socket in the calling thread's network namespace; it stays bound to it.
-    pub(super) fn open() -> Result<Self, Failure> {
+    pub(in crate::host) fn open() -> Result<Self, Failure> {
+        Self::open_for(NFNL_SUBSYS_NFTABLES)
+    }
+
+    /// As [`Connection::open`], for another subsystem of nfnetlink.
+    pub(in crate::host) fn open_for(subsystem: u16) -> Result<Self, Failure> {
         let mut socket = Socket::new(NETLINK_NETFILTER).map_err(|error| {
             Failure::from(error).with_message("nftables is not available in this kernel")
         })?;
@@ -80,6 +87,7 @@ impl Connection {
         socket.set_cap_ack(true)?;
         Ok(Self {
             socket,
+            subsystem,
             sequence: 0,
             buffer: Vec::with_capacity(RECEIVE),
         })
@@ -112,7 +120,7 @@ impl Connection {
     }
 
     /// A single object; `None` when it (or what it is in) does not exist.
-    pub(super) fn get<T>(
+    pub(in crate::host) fn get<T>(
         &mut self,
         kind: u16,
         family: u8,
@@ -135,9 +143,27 @@ impl Connection {
         Ok(None)
     }
 
+    /// A change outside a transaction. `None` when what it is about does not exist.
+    pub(in crate::host) fn change(
+        &mut self,
+        kind: u16,
+        family: u8,
+        body: impl FnOnce(&mut Writer),
+    ) -> Result<Option<()>, Failure> {
+        let sequence = self.request(kind, NLM_F_ACK, family, body)?;
+        while self.receive(0)? {
+            for message in Messages(&self.buffer) {
+                if message.sequence == sequence && message.kind == NLMSG_ERROR {
+                    return missing_is_none(acknowledgement(&message).map(Some));
+                }
+            }
+        }
+        Ok(None)
+    }
+
     /// All objects, with `decode` appending to the list. `None` when what they are in does not exist. Begun anew when a
     /// commit interferes.
-    pub(super) fn dump<T>(
+    pub(in crate::host) fn dump<T>(
         &mut self,
         kind: u16,
         family: u8,
@@ -157,7 +183,7 @@ impl Connection {
 
     /// All objects, each handed over as it comes; `None` ahead of the first, and again when a commit interferes and all
     /// come anew. `false` when what they are in does not exist.
-    pub(super) fn stream(
+    pub(in crate::host) fn stream(
         &mut self,
         kind: u16,
         family: u8,
@@ -223,7 +249,7 @@ impl Connection {
             sequence: self.sequence,
             family,
         };
-        writer.message(header, body);
+        writer.message_of(self.subsystem, header, body);
         self.send(writer.bytes())?;
         Ok(self.sequence)
     }
@@ -270,7 +296,7 @@ impl Connection {
 }
 
 /// An answer with types that are not in our vocabulary.
-pub(super) fn undecodable() -> Failure {
+pub(in crate::host) fn undecodable() -> Failure {
     Failure::own("the kernel's answer holds types that this version does not know")
 }
 
