@@ -107,6 +107,7 @@ async fn a_device_is_made_once_with_all_that_is_on_it() {
     let flow = desired(Vxlan::flow(4790), |spec| spec.name = "flow".to_owned());
     let first = Desired {
         items: flow.items[..1].to_vec(),
+        ..Desired::default()
     };
     let plan = make(&host, &first).await.unwrap();
     let line = "ip link add flow up type vxlan external gpe dstport 4790\n";

@@ -11,6 +11,8 @@ use super::Place;
 pub struct Desired {
     /// The declarations.
     pub items: Vec<Declared>,
+    /// What must not be made before the nftables objects among [`Desired::items`] are there.
+    pub after: Vec<Declared>,
 }
 
 /// One declaration.
@@ -43,7 +45,7 @@ pub enum Object {
     Port {
         /// Name of the port's link.
         link: String,
-        /// Settings (`forwarding` is not compared).
+        /// Settings. `forwarding` is not compared, and hairpin mode only where it is asked for: a later plugin of a chain may need it.
         settings: PortSettings,
     },
     /// Exactly these VLANs on a port, or on the bridge itself.
@@ -127,6 +129,18 @@ pub enum Object {
         /// Name of the link to which it is led.
         to: String,
     },
+    /// An element that one attachment alone may have, by its comment: under the same comment it is replaced where it differs;
+    /// under another one it is somebody else's, and an error that names the holder.
+    Claim {
+        /// Its table.
+        table: Table,
+        /// Its set or map.
+        set: String,
+        /// The element. Its comment is the holder's mark.
+        element: Element,
+        /// What the key stands for, as an error begins: `host port 8080/tcp`.
+        what: String,
+    },
 }
 
 /// A link, and how it must be. `None` leaves a property to whatever it is.
@@ -201,6 +215,19 @@ impl Desired {
     /// Declares an object that attachments share. Declaring one twice is declaring it once.
     pub fn share(&mut self, place: Place, object: Object) {
         self.declare(place, Owner::Shared, object);
+    }
+
+    /// Declares an object that attachments share, and that is made after everything else: what would be dangerous without the
+    /// nftables rules beside it.
+    pub fn share_after(&mut self, place: Place, object: Object) {
+        let declared = Declared {
+            place,
+            owner: Owner::Shared,
+            object,
+        };
+        if !self.after.contains(&declared) {
+            self.after.push(declared);
+        }
     }
 
     fn declare(&mut self, place: Place, owner: Owner, object: Object) {

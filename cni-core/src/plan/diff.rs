@@ -6,6 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::host::firewall::{ChainState, Element, FirewallChange, Table, TableSpec};
 use crate::host::netlink::{Address, LinkKind, NetlinkChange, NewLinkKind, PortSettings, Route};
 
+use super::diff_claim::claim;
 use super::diff_firewall::{chain, host_rule, legacy_rule};
 use super::diff_link::link;
 use super::diff_traffic::{redirect, tbf};
@@ -24,20 +25,22 @@ pub fn diff(desired: &Desired, observed: &Observed) -> Result<Plan> {
     let mut plan = Plan::new();
     let mut transaction = Transaction::default();
     let mut observed = Cow::Borrowed(observed);
-    for declared in &desired.items {
-        let mut out = Output {
-            declared,
-            plan: &mut plan,
-            transaction: &mut transaction,
-        };
-        if one(&observed, &mut out)?
-            && let Object::Link(spec) = &declared.object
-        {
-            observed.to_mut().forget_link(declared.place, &spec.name);
+    for group in [&desired.items, &desired.after] {
+        for declared in group {
+            let mut out = Output {
+                declared,
+                plan: &mut plan,
+                transaction: &mut transaction,
+            };
+            if one(&observed, &mut out)?
+                && let Object::Link(spec) = &declared.object
+            {
+                observed.to_mut().forget_link(declared.place, &spec.name);
+            }
         }
-    }
-    if let Some(step) = transaction.into_step() {
-        plan.push(step);
+        if let Some(step) = std::mem::take(&mut transaction).into_step() {
+            plan.push(step);
+        }
     }
     Ok(plan)
 }
@@ -68,6 +71,30 @@ impl Output<'_> {
         self.transaction
     }
 
+    /// An element, in the place of another one where there is one.
+    pub(super) fn element(
+        &mut self,
+        table: &Table,
+        set: &str,
+        element: &Element,
+        replaced: Option<&Element>,
+        reason: &str,
+    ) {
+        let deleted = |element: &Element| FirewallChange::ElementDel {
+            table: table.clone(),
+            set: set.to_owned(),
+            elements: vec![element.clone()],
+        };
+        let transaction = &mut self.transaction;
+        transaction.changes.extend(replaced.map(deleted));
+        transaction.reasons.push(format!(
+            "element {element} of nftables set {table} {set} {reason}"
+        ));
+        transaction.undo.push(deleted(element));
+        transaction.add(table, set, element);
+        transaction.shared |= self.declared.owner == Owner::Shared;
+    }
+
     pub(super) fn push(
         &mut self,
         change: Change,
@@ -91,6 +118,31 @@ pub(super) struct Transaction {
 }
 
 impl Transaction {
+    /// Whether the transaction makes a table that is not there.
+    fn makes(&self, table: &Table) -> bool {
+        let undone = FirewallChange::TableDel(table.clone());
+        self.undo.contains(&undone)
+    }
+
+    /// Adds an element, beside those of its set that have just been added.
+    fn add(&mut self, table: &Table, set: &str, element: &Element) {
+        if let Some(FirewallChange::ElementAdd {
+            table: last_table,
+            set: last_set,
+            elements,
+        }) = self.changes.last_mut()
+            && (&*last_table, last_set.as_str()) == (table, set)
+        {
+            elements.push(element.clone());
+            return;
+        }
+        self.changes.push(FirewallChange::ElementAdd {
+            table: table.clone(),
+            set: set.to_owned(),
+            elements: vec![element.clone()],
+        });
+    }
+
     fn into_step(mut self) -> Option<Step> {
         if self.changes.is_empty() {
             return None;
@@ -141,6 +193,12 @@ fn one(observed: &Observed, out: &mut Output<'_>) -> Result<bool> {
         Object::LegacyRule(rule) => legacy_rule(rule, state, out),
         Object::Tbf { link, tbf: wanted } => tbf(link, wanted, state, out)?,
         Object::Redirect { link, to } => redirect(link, to, state, out),
+        Object::Claim {
+            table,
+            set,
+            element,
+            what,
+        } => claim(table, set, element, (what, state), out)?,
     }
     Ok(false)
 }
@@ -173,7 +231,9 @@ fn port(link: &str, settings: PortSettings, state: &PlaceState, out: &mut Output
         .get(link)
         .and_then(|link| link.port)
         .unwrap_or_default();
-    if present.hairpin == settings.hairpin && present.isolated == settings.isolated {
+    // A port that is not asked to have hairpin mode may have it: a later plugin of the chain needs it.
+    let hairpin = present.hairpin || !settings.hairpin;
+    if hairpin && present.isolated == settings.isolated {
         return;
     }
     let reason = format!(
@@ -398,6 +458,8 @@ fn table(spec: &TableSpec, state: &PlaceState, out: &mut Output<'_>) {
                 }
             }
         }
+        // An earlier declaration makes it, and takes all of it back.
+        None if transaction.makes(&spec.table) => {}
         None => {
             transaction
                 .reasons
@@ -419,35 +481,13 @@ fn element_of(
     out: &mut Output<'_>,
 ) {
     let key = (table.clone(), set.to_owned(), element.key.clone());
-    let transaction = &mut out.transaction;
-    let change = |elements| (table.clone(), set.to_owned(), elements);
-    let reason = match state.elements.get(&key) {
-        Some(found) if found == element => return,
+    match state.elements.get(&key) {
+        Some(found) if found == element => {}
+        // The leftover of an attachment that had this address before.
         Some(found) => {
-            // The leftover of an attachment that had this address before.
-            let (table, set, elements) = change(vec![found.clone()]);
-            transaction.changes.push(FirewallChange::ElementDel {
-                table,
-                set,
-                elements,
-            });
-            "belongs to another attachment"
+            let reason = "belongs to another attachment";
+            out.element(table, set, element, Some(found), reason);
         }
-        None => "is missing",
-    };
-    let (table, set, elements) = change(vec![element.clone()]);
-    transaction.reasons.push(format!(
-        "element {element} of nftables set {table} {set} {reason}"
-    ));
-    transaction.undo.push(FirewallChange::ElementDel {
-        table: table.clone(),
-        set: set.clone(),
-        elements: elements.clone(),
-    });
-    transaction.changes.push(FirewallChange::ElementAdd {
-        table,
-        set,
-        elements,
-    });
-    transaction.shared |= out.declared.owner == Owner::Shared;
+        None => out.element(table, set, element, None, "is missing"),
+    }
 }

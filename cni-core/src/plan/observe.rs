@@ -95,8 +95,11 @@ pub async fn observe(handles: &Handles<'_>, desired: &Desired, scope: Scope) -> 
         scope,
         ..Observed::default()
     };
-    for declared in &desired.items {
-        let keyed = matches!(declared.object, Object::Element { .. });
+    for declared in desired.items.iter().chain(&desired.after) {
+        let keyed = matches!(
+            declared.object,
+            Object::Element { .. } | Object::Claim { .. }
+        );
         if scope == Scope::Shared && declared.owner == Owner::Attachment && !keyed {
             continue;
         }
@@ -158,6 +161,12 @@ async fn read(handles: &Handles<'_>, declared: &Declared, observed: &mut Observe
             table,
             set,
             element,
+        }
+        | Object::Claim {
+            table,
+            set,
+            element,
+            ..
         } => {
             read_element(firewall, table, set, element, state).await?;
         }

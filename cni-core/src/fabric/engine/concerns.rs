@@ -51,6 +51,7 @@ impl Engine {
         let items = known.base.desired.items.iter().filter(of_host).cloned();
         let desired = Desired {
             items: items.collect(),
+            ..Desired::default()
         };
         match observe(&self.handles(), &desired, Scope::All).await {
             Ok(observed) => diff(&desired, &observed).is_ok_and(|plan| plan.is_empty()),
