@@ -6,6 +6,7 @@
 pub mod bandwidth;
 pub mod firewall;
 mod flow;
+pub mod portmap;
 pub mod tuning;
 
 pub use flow::{add, addresses, elements_of, previous, stale};

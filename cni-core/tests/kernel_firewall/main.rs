@@ -10,8 +10,10 @@
 )]
 
 mod commit;
+mod flows;
 mod measure;
 mod nft;
+mod ports;
 mod read;
 mod spec;
 mod support;
@@ -52,6 +54,8 @@ fn main() -> ExitCode {
         spec::TESTS,
         nft::TESTS,
         tunnel::TESTS,
+        ports::TESTS,
+        flows::TESTS,
     ]
     .concat();
     if arguments.iter().any(|argument| argument == "--list") {

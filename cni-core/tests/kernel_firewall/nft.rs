@@ -74,7 +74,7 @@ fn specs() -> Vec<TableSpec> {
     specs
 }
 
-fn script(changes: &[FirewallChange]) -> String {
+pub(crate) fn script(changes: &[FirewallChange]) -> String {
     changes
         .iter()
         .map(|change| change.script() + "\n")
@@ -82,7 +82,7 @@ fn script(changes: &[FirewallChange]) -> String {
 }
 
 /// The state without handles, which count up.
-fn comparable(table: &Table) -> Option<TableState> {
+pub(crate) fn comparable(table: &Table) -> Option<TableState> {
     let mut state = state(table)?;
     for chain in &mut state.chains {
         chain.rules.iter_mut().for_each(|rule| rule.handle = 0);
