@@ -13,7 +13,7 @@ use cni_testkit::run_with_plugins;
 
 fn main() -> ExitCode {
     let all = [
-        portmap::TESTS,
+        &portmap::tests(),
         firewall::TESTS,
         bandwidth::TESTS,
         bandwidth::life::TESTS,
