@@ -11,6 +11,7 @@
 //! | [`shaping`] | operators: limits of a pod's traffic, and tuning of its interface |
 //! | [`configuration`] | operators: keys, variables, exit status, codes, files |
 //! | [`firewall`] | operators: pods beside the host's own rules, and beside each other |
+//! | [`ports`] | operators: ports of the host that lead to pods |
 //! | [`pitfalls`] | what broke in other plugins, and how this one behaves |
 //!
 //! The rules themselves are in the [specification](https://www.cni.dev/docs/spec/).
@@ -23,5 +24,6 @@ pub mod firewall;
 pub mod packet;
 pub mod pitfalls;
 pub mod plugin;
+pub mod ports;
 pub mod shaping;
 pub mod testing;
