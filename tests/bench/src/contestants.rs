@@ -75,7 +75,17 @@ impl Contestants {
 
     pub(crate) fn sizes(&self) {
         println!("\n== Size of the binaries, KiB");
-        for plugin in ["bridge", "host-local", "static", "loopback", "ptp"] {
+        for plugin in [
+            "bridge",
+            "host-local",
+            "static",
+            "loopback",
+            "ptp",
+            "portmap",
+            "firewall",
+            "bandwidth",
+            "tuning",
+        ] {
             print!("{plugin:<12}");
             for one in &self.all {
                 let size = fs::metadata(one.directory.join(plugin)).map_or(0, |data| data.len());

@@ -4,7 +4,20 @@ use cni_testkit::{Invocation, Pod, workspace_plugin_dir};
 use serde_json::{Value, json};
 
 /// The names under which operators install them.
-pub(crate) const NAMES: [&str; 5] = ["bridge", "host-local", "loopback", "ptp", "static"];
+pub(crate) const NAMES: [&str; 9] = [
+    "bandwidth",
+    "bridge",
+    "firewall",
+    "host-local",
+    "loopback",
+    "portmap",
+    "ptp",
+    "static",
+    "tuning",
+];
+
+/// Those that need no other one before them; chains have tests of their own.
+const FIRST: [&str; 5] = ["bridge", "host-local", "loopback", "ptp", "static"];
 
 /// A plugin with a configuration that works.
 pub(crate) struct Example {
@@ -12,9 +25,9 @@ pub(crate) struct Example {
     pub(crate) config: Value,
 }
 
-/// All plugins.
+/// All plugins that need no other one before them.
 pub(crate) fn all() -> impl Iterator<Item = Example> {
-    NAMES.into_iter().map(example)
+    FIRST.into_iter().map(example)
 }
 
 pub(crate) fn example(name: &'static str) -> Example {
