@@ -21,6 +21,7 @@ mod heal;
 mod measure;
 mod node;
 mod parallel;
+mod ports;
 mod requests;
 mod store;
 mod throughput;
@@ -38,6 +39,7 @@ Sections (default: all):
   requests    single requests to the kernel
   parallel    32 ADDs at once, then 32 DELs
   chain       bridge, portmap, firewall and bandwidth as one chain: one at a time, and 30 at once
+  ports       portmap with no port and with 10,000 published: one more, and a new connection
   store       host-local with 0 and with 65,000 reservations
   gc          GC of 2,000 stale among 4,000 attachments
   cluster     a node with 1,000, 10,000 and 40,000 peers: beside ip and bridge, and beside messages encoded before
@@ -68,8 +70,10 @@ impl Options {
                     options.runs = number.filter(|number| *number > 0).ok_or(HELP)?;
                 }
                 "--dynamic" => options.dynamic = true,
-                "size" | "requests" | "verbs" | "parallel" | "chain" | "store" | "gc" | "node"
-                | "cluster" | "changes" | "heal" | "throughput" => options.sections.push(word),
+                "size" | "requests" | "verbs" | "parallel" | "chain" | "ports" | "store" | "gc"
+                | "node" | "cluster" | "changes" | "heal" | "throughput" => {
+                    options.sections.push(word)
+                }
                 _ => return Err(HELP.to_owned()),
             }
         }
@@ -129,6 +133,9 @@ fn run(words: impl Iterator<Item = String>) -> Result<(), String> {
     }
     if options.wants("chain") {
         chain::run(&contestants, options.runs);
+    }
+    if options.wants("ports") {
+        ports::run(&contestants, options.runs);
     }
     if options.wants("store") {
         store::run(&contestants, options.runs.min(50));
