@@ -19,6 +19,7 @@
 pub mod backend;
 pub mod cluster;
 pub mod configuration;
+pub mod etcd;
 pub mod fabric;
 pub mod firewall;
 pub mod packet;
