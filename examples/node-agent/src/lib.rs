@@ -84,6 +84,10 @@ pub mod agent;
 pub mod args;
 pub mod connector;
 pub mod drops;
+#[cfg(feature = "etcd")]
+pub mod etcd;
+#[cfg(feature = "etcd")]
+mod etcd_setup;
 pub mod files;
 pub mod histogram;
 pub mod http;
@@ -103,3 +107,4 @@ pub mod signals;
 pub mod site;
 pub mod status;
 pub mod subnet_env;
+pub mod tenure;

@@ -28,6 +28,7 @@ pub mod cluster;
 mod counters;
 mod echo;
 mod flow;
+pub mod etcd;
 mod namespaces;
 mod netlink;
 mod ping;
