@@ -7,6 +7,7 @@ mod agent_tell;
 mod alone;
 mod closed;
 mod direct;
+mod etcd;
 mod flannel;
 mod forward;
 mod lab;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         update::TESTS,
         verbs::TESTS,
         told::TESTS,
+        etcd::TESTS,
     ]
     .concat();
     run_with_plugins(&all)
