@@ -214,8 +214,8 @@ fn a_restarted_agent_keeps_prefix_and_data_path<P: Over>() {
     let pods = site.pods();
     let node = site.node(0);
     let (own, kept, before) = (prefixes(node), etcd.keys(PREFIX), settled(node));
-    let stream = Stream::start(&pods[0].pod, pods[1].addresses[0], Duration::from_millis(5));
-    for _ in 0..3 {
+    let stream = Stream::start(&pods[0].pod, pods[1].addresses[0], Duration::from_millis(2));
+    for _ in 0..10 {
         agents.remove(0).kill();
         let agent = site.agent(0);
         await_ready(node, &agent);

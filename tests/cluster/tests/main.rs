@@ -8,6 +8,7 @@ mod alone;
 mod closed;
 mod direct;
 mod etcd;
+mod etcd_heal;
 mod flannel;
 mod forward;
 mod lab;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         verbs::TESTS,
         told::TESTS,
         etcd::TESTS,
+        etcd_heal::TESTS,
     ]
     .concat();
     run_with_plugins(&all)

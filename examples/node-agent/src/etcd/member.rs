@@ -103,6 +103,12 @@ impl Member {
         entry.key.lease == node_lease.id && entry.value == table.layout().node_value(&node)
     }
 
+    /// Whether no claim of this node's has gone, or become another's.
+    pub fn has_claims(&self, table: &Table, facts: &Facts) -> bool {
+        let claims = self.claims(table, &self.me(table, facts));
+        claims.iter().all(Option::is_some)
+    }
+
     /// Says that this node lives. `false` when a lease has run out: then [`Member::ensure`] is due.
     ///
     /// # Errors

@@ -21,6 +21,8 @@ use crate::tenure::{Standing, Tenure};
 const PAGE: u32 = 500;
 /// A watch that is asked for has to begin within this time.
 const TO_BEGIN: Duration = Duration::from_secs(5);
+/// How long others have for making themselves known again after leases have run out because etcd was away.
+const TO_RETURN: Duration = Duration::from_secs(10);
 /// What others do to this node's own keys is put right at most this often.
 const BETWEEN_REPAIRS: Duration = Duration::from_secs(1);
 
@@ -34,6 +36,8 @@ pub(super) struct Session {
     seen: Seen,
     away: bool,
     backoff: Backoff,
+    /// Until then, nodes that seem to have gone are kept.
+    holding: Option<Instant>,
 }
 
 /// This node's own part.
@@ -80,6 +84,7 @@ impl Session {
             seen: Seen::default(),
             away: false,
             backoff: Backoff::default(),
+            holding: None,
         }
     }
 
@@ -105,6 +110,10 @@ impl Session {
 
     async fn connected(&mut self) -> Result<std::convert::Infallible, End> {
         self.client.connect().await?;
+        if self.has_lapsed() {
+            self.table.hold(true);
+            self.holding = Some(Instant::now() + TO_RETURN);
+        }
         let revision = match self.seen.revision {
             Some(revision) => revision,
             None => self.list().await?,
@@ -194,12 +203,20 @@ impl Session {
                     }
                     self.take(answer);
                     if repair.is_none() && !self.is_intact() {
+                        self.doubt();
                         repair = Some((repaired + BETWEEN_REPAIRS).max(Instant::now()));
                     }
                 }
+                () = until(self.holding) => {
+                    self.holding = None;
+                    self.table.hold(false);
+                    let events = self.table.events();
+                    self.tell(events);
+                }
                 () = until(repair) => {
                     repair = None;
-                    self.ensure().await?;
+                    // The leases may have gone with what went.
+                    self.keep().await?;
                     repaired = Instant::now();
                 }
                 () = until(next) => {
@@ -231,12 +248,32 @@ impl Session {
         self.tell(events);
     }
 
+    /// Whether etcd was away for longer than this node's lease, and so perhaps for longer than everybody's.
+    fn has_lapsed(&self) -> bool {
+        let deadline = self.own.as_ref().and_then(|own| own.member.deadline());
+        self.away && deadline.is_some_and(|deadline| deadline <= Instant::now())
+    }
+
     fn is_intact(&self) -> bool {
         let Some(own) = &self.own else {
             return true;
         };
         let facts = own.facts.as_ref();
         facts.is_none_or(|facts| own.member.is_intact(&self.table, facts))
+    }
+
+    /// Somebody has done something to this node's own keys: until that is put right, its prefixes may be another's.
+    fn doubt(&mut self) {
+        let Some(own) = &self.own else {
+            return;
+        };
+        let claimed = own.facts.as_ref().is_some_and(|facts| own.member.has_claims(&self.table, facts));
+        let reason = "this node's claim on its prefix has gone from etcd, and it is not known yet whether it can be made good";
+        if !claimed && matches!(own.tenure.standing(), Standing::Holds(_)) {
+            own.tenure.set(Standing::Withheld(reason.to_owned()));
+            tracing::warn!("{reason}");
+            self.tell([PeerEvent::InSync]);
+        }
     }
 
     /// A sign of life, and a look at what this node tells of itself.

@@ -22,6 +22,9 @@ pub struct Table {
     /// Entries of which something is left out, and why.
     bad: BTreeMap<NodeUid, String>,
     touched: BTreeSet<NodeUid>,
+    /// Nodes whose keys have gone, while it is not believed that they have.
+    silent: BTreeSet<NodeUid>,
+    holding: bool,
     /// `bad` is not what was told.
     bad_is_new: bool,
 }
@@ -72,6 +75,8 @@ impl Table {
             told: BTreeMap::new(),
             bad: BTreeMap::new(),
             touched: BTreeSet::new(),
+            silent: BTreeSet::new(),
+            holding: false,
             bad_is_new: false,
         }
     }
@@ -89,6 +94,15 @@ impl Table {
         self.me = Some(me);
         self.own_addresses = addresses.to_vec();
         self.touched.extend(self.nodes.keys().cloned());
+    }
+
+    /// Whether nodes whose keys are not there stay told for now: where this node's own leases have run out because etcd could not
+    /// be reached, those of all others may have, and they will be back as soon as it.
+    pub fn hold(&mut self, holding: bool) {
+        self.holding = holding;
+        if !holding {
+            self.touched.append(&mut self.silent);
+        }
     }
 
     /// The entry of a node.
@@ -177,6 +191,11 @@ impl Table {
                     self.told.insert(uid, node.clone());
                     events.push(PeerEvent::Put(node));
                 }
+                // This node's own entry goes when a lease runs out, and comes again: it is no peer that has left.
+                None if self.me.as_ref() == Some(&uid) && !self.nodes.contains_key(&uid) => {}
+                None if self.holding && !self.nodes.contains_key(&uid) => {
+                    self.silent.insert(uid);
+                }
                 None => {
                     if self.told.remove(&uid).is_some() {
                         events.push(PeerEvent::Remove(uid));
@@ -253,6 +272,7 @@ impl Table {
                 claimed = claimed.max(Some(claim.key.created));
                 true
             }
+            None if is_me && self.told.get(uid).is_some_and(|told| told.prefixes.contains(prefix)) => true,
             other => {
                 let whose = other.and_then(|claim| claim.uid.as_ref());
                 let whose = whose.map_or("nobody has claimed it".to_owned(), |whose| format!("node `{whose}` has claimed it"));
