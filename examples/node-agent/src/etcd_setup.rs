@@ -12,6 +12,7 @@ use crate::etcd::config::LayoutKind;
 use crate::etcd::facts::OfHost;
 use crate::etcd::layout::Tunnel;
 use crate::etcd::member::Member;
+use crate::etcd::ranges::Range;
 use crate::etcd::{EtcdConfig, EtcdSource};
 use crate::setup::{Found, Hints};
 use crate::tenure::Tenure;
@@ -64,8 +65,12 @@ pub(crate) fn source(section: &str, node: &NodeConfig, host: &Host, hints: &Hint
 /// Flannel has VXLAN with Ethernet inside, and of ours one device meets one of its two.
 fn joinable(config: &EtcdConfig, hints: &Hints) -> Result<()> {
     let invalid = |message: &str| Err(Error::new(ErrorKind::InvalidConfig, message));
-    if config.networks.len() > 1 {
-        return invalid("`cluster.etcd.podNetworks` must have one entry with layout \"flannel\": Flannel has a device for each family");
+    let ipv4 = |range: &Range| !range.prefix().is_ipv6();
+    if config.networks.len() > 1 || !config.networks.iter().all(ipv4) {
+        return invalid(
+            "`cluster.etcd.podNetworks` must have one entry, of IPv4, with layout \"flannel\": Flannel's keys begin with an IPv4 \
+             prefix, and it has a device of its own for IPv6",
+        );
     }
     let classic = hints.data_path.as_deref() == Some("classic");
     if hints.vni.is_some() && !classic {

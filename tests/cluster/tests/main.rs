@@ -8,7 +8,9 @@ mod alone;
 mod closed;
 mod direct;
 mod etcd;
+mod etcd_flannel;
 mod etcd_heal;
+mod etcd_source;
 mod flannel;
 mod forward;
 mod lab;
@@ -43,7 +45,9 @@ fn main() -> ExitCode {
         verbs::TESTS,
         told::TESTS,
         etcd::TESTS,
+        etcd_flannel::TESTS,
         etcd_heal::TESTS,
+        etcd_source::TESTS,
     ]
     .concat();
     run_with_plugins(&all)

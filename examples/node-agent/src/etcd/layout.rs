@@ -66,15 +66,11 @@ struct Claim {
 #[serde(rename_all = "PascalCase")]
 struct Subnet {
     #[serde(rename = "PublicIP", default)]
-    v4: Option<String>,
-    #[serde(rename = "PublicIPv6", default)]
-    v6: Option<String>,
+    address: String,
     #[serde(default)]
     backend_type: String,
     #[serde(default)]
-    backend_data: Option<BackendData>,
-    #[serde(default)]
-    backend_v6_data: Option<BackendData>,
+    backend_data: Option<Box<RawValue>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -219,14 +215,11 @@ impl Layout {
     fn read_subnet(&self, key: &str, text: &str, kv: &KeyValue) -> Result<Node, String> {
         // With both families in one key, Flannel has a device for each; one of ours meets the first of them.
         let prefix = key.split('&').next().and_then(undashed);
+        let prefix = prefix.filter(|prefix| !prefix.is_ipv6());
         let prefix = prefix.ok_or_else(|| "its key is no prefix such as 10.244.7.0-24".to_owned())?;
         let subnet: Subnet = serde_json::from_str(text).map_err(|error| format!("it is no lease of Flannel's: {error}"))?;
-        let address = if prefix.is_ipv6() { &subnet.v6 } else { &subnet.v4 };
-        let Some(address) = address.as_deref().filter(|text| !text.is_empty()) else {
-            return Err("it has no public address of the family of its prefix".to_owned());
-        };
-        let data = if prefix.is_ipv6() { &subnet.backend_v6_data } else { &subnet.backend_data };
-        let mac = self.mac(&subnet.backend_type, data.as_ref())?;
+        let address = &subnet.address;
+        let mac = self.mac(&subnet.backend_type, subnet.backend_data.as_deref())?;
         let mut entry = json!({
             "name": address, "uid": key, "podPrefixes": [prefix.to_string()], "addresses": [address],
         });
@@ -239,34 +232,34 @@ impl Layout {
         Ok(node)
     }
 
-    fn mac(&self, backend: &str, data: Option<&BackendData>) -> Result<Option<String>, String> {
-        match (self.tunnel, backend, data) {
-            (Tunnel::Vxlan(vni), "vxlan", Some(data)) if data.vni == vni => Ok(Some(data.mac.clone())),
-            (Tunnel::Vxlan(vni), "vxlan", Some(data)) => Err(format!("its VNI is {}, and this network's {vni}", data.vni)),
-            (Tunnel::Vxlan(_), "vxlan", None) => Err("it tells no hardware address of its VTEP".to_owned()),
-            (Tunnel::None, "host-gw", _) => Ok(None),
-            (Tunnel::Vxlan(_), other, _) => Err(format!("its backend is {other:?}, and this network's vxlan")),
-            (Tunnel::None, other, _) => Err(format!("its backend is {other:?}, and this network's host-gw")),
+    fn mac(&self, backend: &str, data: Option<&RawValue>) -> Result<Option<String>, String> {
+        match (self.tunnel, backend) {
+            (Tunnel::None, "host-gw") => Ok(None),
+            (Tunnel::None, other) => Err(format!("its backend is {other:?}, and this network's host-gw")),
+            (Tunnel::Vxlan(vni), "vxlan") => {
+                let data: Option<BackendData> = data.and_then(|data| serde_json::from_str(data.get()).ok());
+                match data {
+                    None => Err("it tells no hardware address of its VTEP".to_owned()),
+                    Some(data) if data.vni != vni => Err(format!("its VNI is {}, and this network's {vni}", data.vni)),
+                    Some(data) => Ok(Some(data.mac)),
+                }
+            }
+            (Tunnel::Vxlan(_), other) => Err(format!("its backend is {other:?}, and this network's vxlan")),
         }
     }
 
     /// Member by member as Flannel writes it.
     fn subnet(&self, node: &Node) -> String {
-        let ipv6 = node.prefixes.first().is_some_and(IpNetwork::is_ipv6);
-        let address = node.underlay(ipv6).map(|address| address.to_string());
-        let (backend, data) = match self.tunnel {
-            Tunnel::None => ("host-gw", "null".to_owned()),
+        let address = node.underlay(false).map(|address| address.to_string());
+        let address = address.unwrap_or_default();
+        match self.tunnel {
+            Tunnel::None => format!(r#"{{"PublicIP":"{address}","PublicIPv6":null,"BackendType":"host-gw"}}"#),
             Tunnel::Vxlan(vni) => {
                 let mac = cni_core::fabric::vtep_mac(node);
-                ("vxlan", format!(r#"{{"VNI":{vni},"VtepMAC":"{mac}"}}"#))
+                format!(
+                    r#"{{"PublicIP":"{address}","PublicIPv6":null,"BackendType":"vxlan","BackendData":{{"VNI":{vni},"VtepMAC":"{mac}"}}}}"#
+                )
             }
-        };
-        let address = address.unwrap_or_default();
-        match ipv6 {
-            false => format!(r#"{{"PublicIP":"{address}","PublicIPv6":null,"BackendType":"{backend}","BackendData":{data}}}"#),
-            true => format!(
-                r#"{{"PublicIP":"0.0.0.0","PublicIPv6":"{address}","BackendType":"{backend}","BackendV6Data":{data}}}"#
-            ),
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod client;
 pub mod config;
 pub mod facts;
 pub mod layout;
+pub mod list;
 pub mod member;
 pub mod ranges;
 mod session;

@@ -7,18 +7,17 @@ use cni_core::cluster::PeerEvent;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::api::{RangeAnswer, WatchAnswer, end_of, range};
+use super::api::WatchAnswer;
 use super::backoff::Backoff;
-use super::client::{Client, Failure, TOO_LARGE, Watch};
+use super::client::{Client, Failure, Watch};
 use super::facts::{Facts, Knows};
 use super::layout::MOST_BYTES;
+use super::list::list;
 use super::member::Member;
 use super::table::Table;
 use crate::luck;
 use crate::tenure::{Standing, Tenure};
 
-/// How many keys are asked for at once.
-const PAGE: u32 = 500;
 /// A watch that is asked for has to begin within this time.
 const TO_BEGIN: Duration = Duration::from_secs(5);
 /// How long others have for making themselves known again after leases have run out because etcd was away.
@@ -130,46 +129,15 @@ impl Session {
         self.follow(&mut watch).await
     }
 
-    /// Reads everything, page by page as of one revision.
     async fn list(&mut self) -> Result<i64, End> {
-        let base = self.table.layout().base().to_owned();
-        let (mut key, end) = (base.clone().into_bytes(), end_of(&base));
-        let (mut revision, mut limit) = (0, PAGE);
-        self.table.reset(Vec::new());
-        loop {
-            let asked = range(&key, &end, limit, revision);
-            let answer: RangeAnswer = match self.client.call("/v3/kv/range", &asked).await {
-                Err(Failure::Refused(words)) if words == TOO_LARGE && limit > 1 => {
-                    limit = (limit / 8).max(1);
-                    // The rest of what was too large is in the way of what comes next.
-                    self.client.connect().await?;
-                    continue;
-                }
-                answer => answer?,
-            };
-            if revision == 0 {
-                revision = answer.header.revision;
-                self.seen.cluster = answer.header.cluster_id;
-            }
-            let last = answer.kvs.last().map(|kv| kv.key.clone());
-            for mut kv in answer.kvs {
-                kv.value.truncate(MOST_BYTES + 1);
-                self.table.put(&kv);
-            }
-            match last.filter(|_| answer.more) {
-                Some(mut last) => {
-                    last.push(0);
-                    key = last;
-                }
-                None => break,
-            }
-        }
-        self.seen.revision = Some(revision);
+        let header = list(&mut self.client, &mut self.table).await?;
+        self.seen.revision = Some(header.revision);
+        self.seen.cluster = header.cluster_id;
         let all = self.table.all();
         self.away = false;
         self.tell(all);
         self.tell([PeerEvent::InSync]);
-        Ok(revision)
+        Ok(header.revision)
     }
 
     /// Waits until the watch has begun. From a revision that has been compacted it begins, too, and is cancelled then.
