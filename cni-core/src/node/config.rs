@@ -251,7 +251,9 @@ fn origin(cluster: &Object<'_>) -> Result<Origin> {
         )),
         (None, _) => Err(Error::new(
             ErrorKind::InvalidConfig,
-            format!("`cluster` has none of `{keys}`: one of them says where the nodes are known from"),
+            format!(
+                "`cluster` has none of `{keys}`: one of them says where the nodes are known from"
+            ),
         )),
     }
 }

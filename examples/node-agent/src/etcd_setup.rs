@@ -21,7 +21,13 @@ use crate::tenure::Tenure;
 const HOSTNAME: &str = "/proc/sys/kernel/hostname";
 
 /// The source. As a member, it keeps this node's own part in etcd, too.
-pub(crate) fn source(section: &str, node: &NodeConfig, host: &Host, hints: &Hints, member: bool) -> Result<Found> {
+pub(crate) fn source(
+    section: &str,
+    node: &NodeConfig,
+    host: &Host,
+    hints: &Hints,
+    member: bool,
+) -> Result<Found> {
     let config = EtcdConfig::parse(section, node.network.as_str())?;
     let is_flannel = config.layout == LayoutKind::Flannel;
     let tunnel = hints.vni.map_or(Tunnel::None, Tunnel::Vxlan);
@@ -44,7 +50,12 @@ pub(crate) fn source(section: &str, node: &NodeConfig, host: &Host, hints: &Hint
         _ => None,
     };
     let former = StateDir::of(node).read()?.map(|state| state.prefixes);
-    let mut itself = Member::new(config.clone(), NodeUid::new(&name), name, former.unwrap_or_default());
+    let mut itself = Member::new(
+        config.clone(),
+        NodeUid::new(&name),
+        name,
+        former.unwrap_or_default(),
+    );
     if hints.vni.is_some() {
         itself = itself.with_vtep();
     }
@@ -74,7 +85,9 @@ fn joinable(config: &EtcdConfig, hints: &Hints) -> Result<()> {
     }
     let classic = hints.data_path.as_deref() == Some("classic");
     if hints.vni.is_some() && !classic {
-        return invalid("`dataPath` must be \"classic\" with `cluster.etcd.layout` \"flannel\": Flannel knows no other");
+        return invalid(
+            "`dataPath` must be \"classic\" with `cluster.etcd.layout` \"flannel\": Flannel knows no other",
+        );
     }
     Ok(())
 }

@@ -125,7 +125,11 @@ impl Status {
 
     /// Those of the node's prefixes from which new pods may have addresses.
     pub fn usable_prefixes(&self) -> Vec<IpNetwork> {
-        let mut prefixes = self.me.as_ref().map(|me| me.prefixes.clone()).unwrap_or_default();
+        let mut prefixes = self
+            .me
+            .as_ref()
+            .map(|me| me.prefixes.clone())
+            .unwrap_or_default();
         match &self.standing {
             None => {}
             Some(Standing::Withheld(_)) => prefixes.clear(),

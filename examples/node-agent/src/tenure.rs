@@ -25,7 +25,10 @@ impl Tenure {
 
     /// How it stands.
     pub fn standing(&self) -> Standing {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// It stands so now; the value tells whether that is new.

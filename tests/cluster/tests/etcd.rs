@@ -3,13 +3,17 @@
 use std::process::Command;
 use std::time::Duration;
 
-use cni_testkit::cluster::{Attached, Cluster, Host, Layout, Matrix, Node, Segment, Stream, await_condition};
+use cni_testkit::cluster::{
+    Attached, Cluster, Host, Layout, Matrix, Node, Segment, Stream, await_condition,
+};
 use cni_testkit::etcd::{Certificates, Etcd, Kept};
 use cni_testkit::{Process, Test, tests, workspace_plugin};
 use serde_json::{Value, json};
 
 use crate::agent_heal::settled;
-use crate::world::{Classic, DataPath, Flow, HostGw, NETWORK, Net, Over, await_ready, metric, page};
+use crate::world::{
+    Classic, DataPath, Flow, HostGw, NETWORK, Net, Over, await_ready, metric, page,
+};
 
 pub(crate) const TESTS: &[Test] = &tests![
     nodes_that_claim_prefixes_reach_each_other::<Flow>,
@@ -68,8 +72,11 @@ impl Site {
 
     pub(crate) fn agent_named(&self, position: usize, name: &str) -> Process {
         let mut command = Command::new(workspace_plugin("node-agent"));
-        self.node(position)
-            .start(command.args(["--config", NETWORK, "--node", name]).env_clear())
+        self.node(position).start(
+            command
+                .args(["--config", NETWORK, "--node", name])
+                .env_clear(),
+        )
     }
 
     /// Agents on all nodes, which know each other.
@@ -94,27 +101,40 @@ impl Site {
 /// Waits until a node's agent knows so many peers, and has done what follows from it.
 pub(crate) fn await_peers(node: &Node, count: usize) {
     await_condition(&format!("{} has {count} peers", node.name()), || {
-        metric(node, "cni_agent_peers") as usize == count && metric(node, "cni_agent_in_sync") == 1.0
+        metric(node, "cni_agent_peers") as usize == count
+            && metric(node, "cni_agent_in_sync") == 1.0
     });
 }
 
 /// Waits until a page of a node's agent says a word.
 pub(crate) fn await_word(node: &Node, word: &str) {
-    await_condition(&format!("{}'s agent says {word:?}: {:?}", node.name(), page(node, "/readyz")), || {
-        page(node, "/readyz").is_some_and(|page| page.contains(word))
-    });
+    await_condition(
+        &format!(
+            "{}'s agent says {word:?}: {:?}",
+            node.name(),
+            page(node, "/readyz")
+        ),
+        || page(node, "/readyz").is_some_and(|page| page.contains(word)),
+    );
 }
 
 /// The prefixes that a node has, by what is published to the plugins.
 pub(crate) fn prefixes(node: &Node) -> Vec<String> {
-    let text = node.read("/run/cni-fabric/167/state.json").unwrap_or_default();
+    let text = node
+        .read("/run/cni-fabric/167/state.json")
+        .unwrap_or_default();
     let state: Value = serde_json::from_str(&text).unwrap_or_default();
     let prefixes = state["prefixes"].as_array().cloned().unwrap_or_default();
-    prefixes.iter().filter_map(|prefix| prefix.as_str().map(str::to_owned)).collect()
+    prefixes
+        .iter()
+        .filter_map(|prefix| prefix.as_str().map(str::to_owned))
+        .collect()
 }
 
 pub(crate) fn entry(etcd: &Etcd<'_>, name: &str) -> Option<Kept> {
-    etcd.keys(&format!("{PREFIX}/nodes/{name}")).into_iter().next()
+    etcd.keys(&format!("{PREFIX}/nodes/{name}"))
+        .into_iter()
+        .next()
 }
 
 fn nodes_that_claim_prefixes_reach_each_other<P: Over>() {
@@ -132,9 +152,14 @@ fn nodes_that_claim_prefixes_reach_each_other<P: Over>() {
         let addresses: Vec<String> = node.addresses().iter().map(ToString::to_string).collect();
         assert_eq!(value["addresses"], json!(addresses));
         assert_eq!(value["podPrefixes"], json!(prefixes(node)));
-        assert_eq!((&value["uid"], &value["mtu"]), (&json!(node.name()), &json!(1500)));
+        assert_eq!(
+            (&value["uid"], &value["mtu"]),
+            (&json!(node.name()), &json!(1500))
+        );
         assert_eq!(value["vtepMac"].is_string(), P::PATH.is_tunnel());
-        let own = claims.iter().filter(|claim| claim.value.contains(&format!("\"{}\"", node.name())));
+        let own = claims
+            .iter()
+            .filter(|claim| claim.value.contains(&format!("\"{}\"", node.name())));
         for claim in own {
             assert!(claim.lease != 0 && kept.lease != 0 && claim.lease != kept.lease);
         }
@@ -166,7 +191,9 @@ fn what_is_written_to_etcd_reaches_the_kernel_of_a_node<P: Over>() {
     far(&etcd, "far", "10.244.77.0/24", "192.0.2.77");
     await_condition("the new node's route", || way().contains("dst 192.0.2.77"));
     far(&etcd, "far", "10.244.77.0/24", "192.0.2.78");
-    await_condition("the node's new address", || way().contains("dst 192.0.2.78"));
+    await_condition("the node's new address", || {
+        way().contains("dst 192.0.2.78")
+    });
     assert!(!way().contains("192.0.2.77"), "{}", way());
     etcd.delete(&format!("{PREFIX}/nodes/far"));
     await_condition("nothing is left of it", || !way().contains("192.0.2.78"));
@@ -183,7 +210,9 @@ fn without_an_agent_nobody_is_attached<P: Over>() {
         let failure = match verb {
             "ADD" => {
                 let pod = cni_testkit::Pod::new("pod");
-                let outcome = node.run(|| site.net.chain.add(&pod, "eth0")).expect_err("no agent");
+                let outcome = node
+                    .run(|| site.net.chain.add(&pod, "eth0"))
+                    .expect_err("no agent");
                 outcome.failure()
             }
             _ => site.net.call(node, verb).failure(),
@@ -193,7 +222,10 @@ fn without_an_agent_nobody_is_attached<P: Over>() {
     };
     for (verb, code) in [("ADD", 11), ("STATUS", 50)] {
         let words = refused(verb, code);
-        assert!(words.contains("no node agent runs here") && words.contains("cluster.etcd"), "{words}");
+        assert!(
+            words.contains("no node agent runs here") && words.contains("cluster.etcd"),
+            "{words}"
+        );
     }
     let agents = site.agents();
     let pod = node.attach(&site.net.chain);
@@ -231,8 +263,14 @@ fn a_restarted_agent_keeps_prefix_and_data_path<P: Over>() {
     assert_eq!(prefixes(node), own);
     let tally = stream.finish();
     assert!(tally.sent > 20 && tally.lost == 0, "{tally:?}");
-    assert_eq!(etcd.keys(PREFIX), kept, "the same keys under the same leases, and nothing written");
-    settled(node).without("/run/").assert_unchanged_since(&before);
+    assert_eq!(
+        etcd.keys(PREFIX),
+        kept,
+        "the same keys under the same leases, and nothing written"
+    );
+    settled(node)
+        .without("/run/")
+        .assert_unchanged_since(&before);
 }
 
 fn a_record_that_is_no_good_is_left_out_by_name<P: Over>() {
@@ -254,26 +292,61 @@ fn a_record_that_is_no_good_is_left_out_by_name<P: Over>() {
         ("junk", "\u{0}\u{1}not json".to_owned(), "no JSON"),
         ("big", big, "4096 bytes"),
         ("smuggler", smuggled.to_owned(), "no JSON"),
-        ("outside", node_entry("outside", json!(["192.168.0.0/16"]), json!(["192.0.2.9"])), "192.168.0.0/16"),
-        ("everything", node_entry("everything", json!(["0.0.0.0/0"]), json!(["192.0.2.9"])), "0.0.0.0/0"),
-        ("thief", node_entry("thief", json!([own]), json!(["192.0.2.9"])), "has claimed it"),
-        ("free", node_entry("free", json!(["10.244.99.0/24"]), json!(["192.0.2.9"])), "nobody has claimed it"),
-        ("me", node_entry("me", json!([]), json!(["192.0.2.1"])), "this node's own"),
-        ("liar", node_entry("n2", json!([]), json!(["192.0.2.9"])), "not that of its key"),
-        ("nowhere", node_entry("nowhere", json!([]), json!(["127.0.0.1"])), "loopback"),
+        (
+            "outside",
+            node_entry("outside", json!(["192.168.0.0/16"]), json!(["192.0.2.9"])),
+            "192.168.0.0/16",
+        ),
+        (
+            "everything",
+            node_entry("everything", json!(["0.0.0.0/0"]), json!(["192.0.2.9"])),
+            "0.0.0.0/0",
+        ),
+        (
+            "thief",
+            node_entry("thief", json!([own]), json!(["192.0.2.9"])),
+            "has claimed it",
+        ),
+        (
+            "free",
+            node_entry("free", json!(["10.244.99.0/24"]), json!(["192.0.2.9"])),
+            "nobody has claimed it",
+        ),
+        (
+            "me",
+            node_entry("me", json!([]), json!(["192.0.2.1"])),
+            "this node's own",
+        ),
+        (
+            "liar",
+            node_entry("n2", json!([]), json!(["192.0.2.9"])),
+            "not that of its key",
+        ),
+        (
+            "nowhere",
+            node_entry("nowhere", json!([]), json!(["127.0.0.1"])),
+            "loopback",
+        ),
     ] {
         let key = format!("{PREFIX}/nodes/{name}");
         etcd.put(&key, &value, 0);
         await_word(node, words);
         let text = page(node, "/readyz").expect("a page");
-        assert!(text.starts_with("HTTP/1.1 200") && text.contains(&format!("node `{name}`")), "{text}");
+        assert!(
+            text.starts_with("HTTP/1.1 200") && text.contains(&format!("node `{name}`")),
+            "{text}"
+        );
         // The rest goes on, beside it.
         far(&etcd, "good", "10.244.78.0/24", "192.0.2.79");
-        await_condition("a good one is followed", || node.sh("ip nexthop show").contains("192.0.2.79"));
+        await_condition("a good one is followed", || {
+            node.sh("ip nexthop show").contains("192.0.2.79")
+        });
         etcd.delete(&format!("{PREFIX}/nodes/good"));
         assert_eq!(metric(node, "cni_agent_source_rejected"), 1.0);
         etcd.delete(&key);
-        await_condition(&format!("{name} is forgotten"), || metric(node, "cni_agent_source_rejected") == 0.0);
+        await_condition(&format!("{name} is forgotten"), || {
+            metric(node, "cni_agent_source_rejected") == 0.0
+        });
     }
     settled(node).assert_unchanged_since(&before);
     Matrix::of(&pods).assert_all(4);
@@ -297,7 +370,9 @@ fn a_server_that_asks_for_certificates_gets_them<P: Over>() {
     let agents: Vec<Process> = (0..2).map(|position| site.agent(position)).collect();
     for node in site.net.cluster.nodes() {
         await_word(node, "the source has not told of all nodes yet: ");
-        await_condition("the server is away", || metric(node, "cni_agent_source_connected") == 0.0);
+        await_condition("the server is away", || {
+            metric(node, "cni_agent_source_connected") == 0.0
+        });
     }
     // The right ones are read when they are there: no restart.
     for node in site.net.cluster.nodes() {
@@ -319,13 +394,28 @@ fn a_password_is_read_again_when_it_has_changed<P: Over>() {
     for (path, body) in [
         ("/v3/auth/role/add", json!({ "name": "nodes" })),
         // The least that works: this network's keys, to read and to write.
-        ("/v3/auth/role/grant", json!({ "name": "nodes", "perm": {
-            "permType": "READWRITE", "key": "L2NuaS9uZXQv", "range_end": "L2NuaS9uZXQw",
-        }})),
-        ("/v3/auth/user/add", json!({ "name": "root", "password": "of-root" })),
-        ("/v3/auth/user/grant", json!({ "user": "root", "role": "root" })),
-        ("/v3/auth/user/add", json!({ "name": "agent", "password": "first-secret" })),
-        ("/v3/auth/user/grant", json!({ "user": "agent", "role": "nodes" })),
+        (
+            "/v3/auth/role/grant",
+            json!({ "name": "nodes", "perm": {
+                "permType": "READWRITE", "key": "L2NuaS9uZXQv", "range_end": "L2NuaS9uZXQw",
+            }}),
+        ),
+        (
+            "/v3/auth/user/add",
+            json!({ "name": "root", "password": "of-root" }),
+        ),
+        (
+            "/v3/auth/user/grant",
+            json!({ "user": "root", "role": "root" }),
+        ),
+        (
+            "/v3/auth/user/add",
+            json!({ "name": "agent", "password": "first-secret" }),
+        ),
+        (
+            "/v3/auth/user/grant",
+            json!({ "user": "agent", "role": "nodes" }),
+        ),
         ("/v3/auth/enable", json!({})),
     ] {
         etcd.call(path, &body);

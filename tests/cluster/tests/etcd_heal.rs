@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use cni_testkit::cluster::{Attached, Cluster, Layout, Matrix, Node, Segment, Stream, await_condition};
+use cni_testkit::cluster::{
+    Attached, Cluster, Layout, Matrix, Node, Segment, Stream, await_condition,
+};
 use cni_testkit::etcd::Etcd;
 use cni_testkit::{Ping, Pod, Process, Test, tests};
 use serde_json::json;
@@ -35,7 +37,10 @@ impl Running<'_> {
     }
 
     fn plug(&self, plugged: bool) {
-        self.site.net.cluster.set_strangers_cable(Segment::A, plugged);
+        self.site
+            .net
+            .cluster
+            .set_strangers_cable(Segment::A, plugged);
     }
 
     /// The way to etcd is there again: a switch takes a moment to forward to a port that has come back.
@@ -61,9 +66,14 @@ impl Running<'_> {
     /// Moves a node that is nowhere, which everybody has to follow.
     fn change(&mut self) {
         self.far = self.far % 100 + 1;
-        self.etcd.put(&format!("{PREFIX}/claims/10.244.77.0-24"), r#"{"uid":"far","name":"far"}"#, 0);
+        self.etcd.put(
+            &format!("{PREFIX}/claims/10.244.77.0-24"),
+            r#"{"uid":"far","name":"far"}"#,
+            0,
+        );
         let node = json!({ "name": "far", "podPrefixes": ["10.244.77.0/24"], "addresses": [self.address()] });
-        self.etcd.put(&format!("{PREFIX}/nodes/far"), &node.to_string(), 0);
+        self.etcd
+            .put(&format!("{PREFIX}/nodes/far"), &node.to_string(), 0);
     }
 
     fn address(&self) -> String {
@@ -83,13 +93,23 @@ impl Running<'_> {
     }
 }
 
-fn running<'a, P: Over>(cluster: Cluster, host: &'a cni_testkit::cluster::Host, keys: &serde_json::Value) -> Running<'a> {
+fn running<'a, P: Over>(
+    cluster: Cluster,
+    host: &'a cni_testkit::cluster::Host,
+    keys: &serde_json::Value,
+) -> Running<'a> {
     let etcd = Etcd::start(&host.pod, host.addresses[0]);
     let site = Site::over(cluster, P::PATH, host, keys);
     let agents = site.agents();
     let pods = site.pods();
     Matrix::of(&pods).assert_all(pods.len() * (pods.len() - 1) * 2);
-    Running { etcd, site, agents, pods, far: 0 }
+    Running {
+        etcd,
+        site,
+        agents,
+        pods,
+        far: 0,
+    }
 }
 
 fn streams(pods: &[Attached]) -> Vec<Stream> {
@@ -97,7 +117,9 @@ fn streams(pods: &[Attached]) -> Vec<Stream> {
     for from in pods {
         for to in pods.iter().filter(|to| to.node != from.node) {
             let targets = to.addresses.iter();
-            streams.extend(targets.map(|target| Stream::start(&from.pod, *target, Duration::from_millis(10))));
+            streams.extend(
+                targets.map(|target| Stream::start(&from.pod, *target, Duration::from_millis(10))),
+            );
         }
     }
     streams
@@ -173,7 +195,11 @@ fn a_partition_a_restart_a_compaction_and_a_freeze_cost_no_packet<P: Over>() {
     Matrix::of(&running.pods).assert_all(12);
     let pages = running.nodes().iter().map(|node| page(node, "/readyz"));
     for page in pages {
-        assert!(page.as_ref().is_some_and(|page| page.starts_with("HTTP/1.1 200")), "{page:?}");
+        assert!(
+            page.as_ref()
+                .is_some_and(|page| page.starts_with("HTTP/1.1 200")),
+            "{page:?}"
+        );
     }
 }
 
@@ -191,24 +217,36 @@ fn pings(running: &Running<'_>) {
 fn refuses(running: &Running<'_>, position: usize, words: &str) {
     let node = running.site.node(position);
     let failure = running.site.net.call(node, "STATUS").failure();
-    assert!(failure.code == 50 && failure.msg.contains(words), "{failure:?}");
+    assert!(
+        failure.code == 50 && failure.msg.contains(words),
+        "{failure:?}"
+    );
     let pod = Pod::new("late");
     let outcome = node.run(|| running.site.net.chain.add(&pod, "eth0"));
     let failure = outcome.expect_err("no new pod").failure();
-    assert!(failure.code == 11 && failure.msg.contains(words), "{failure:?}");
+    assert!(
+        failure.code == 11 && failure.msg.contains(words),
+        "{failure:?}"
+    );
 }
 
 fn a_lost_lease_stops_new_pods_keeps_old_ones_and_is_reclaimed<P: Over>() {
     let cluster = Cluster::build(&Layout::new(2));
     let host = server(&cluster);
-    let mut running = running::<P>(cluster, &host, &json!({ "leaseSeconds": 5, "graceSeconds": 5 }));
+    let mut running = running::<P>(
+        cluster,
+        &host,
+        &json!({ "leaseSeconds": 5, "graceSeconds": 5 }),
+    );
     let own: Vec<_> = running.nodes().iter().map(prefixes).collect();
     let streams = streams(&running.pods);
     running.plug(false);
     for node in running.nodes() {
         await_word(node, "lease has run out");
     }
-    await_condition("all leases have run out", || running.etcd.keys(PREFIX).is_empty());
+    await_condition("all leases have run out", || {
+        running.etcd.keys(PREFIX).is_empty()
+    });
     refuses(&running, 0, "lease has run out");
     pings(&running);
     for agent in &mut running.agents {
@@ -238,13 +276,20 @@ fn a_lease_that_is_revoked_is_made_good_at_once<P: Over>() {
     let own_keys = kept.filter(|key| key.value.contains("\"n1\""));
     let leases: std::collections::BTreeSet<i64> = own_keys.map(|key| key.lease).collect();
     assert_eq!(leases.len(), 2, "one for the entry, one for the claims");
-    let stream = Stream::start(node.network(), running.pods[0].addresses[0], Duration::from_millis(2));
+    let stream = Stream::start(
+        node.network(),
+        running.pods[0].addresses[0],
+        Duration::from_millis(2),
+    );
     for lease in leases {
         running.etcd.revoke(lease);
     }
     await_condition("its entry and its claims are there again", || {
         let all = running.etcd.keys(PREFIX);
-        all.iter().filter(|key| key.value.contains("\"n1\"")).count() == 3
+        all.iter()
+            .filter(|key| key.value.contains("\"n1\""))
+            .count()
+            == 3
     });
     await_condition("it has its prefixes again", || prefixes(node) == own);
     await_peers(running.site.node(1), 1);
@@ -262,18 +307,33 @@ fn a_prefix_that_is_anothers_now_is_not_used_any_more<P: Over>() {
     let agent = running.agents.remove(0);
     agent.kill();
     let claim = format!("{PREFIX}/claims/{}", own[0].replace('/', "-"));
-    running.etcd.put(&claim, r#"{"uid":"heir","name":"heir"}"#, 0);
+    running
+        .etcd
+        .put(&claim, r#"{"uid":"heir","name":"heir"}"#, 0);
     let heir = json!({ "name": "heir", "podPrefixes": [own[0]], "addresses": ["192.0.2.99"] });
-    running.etcd.put(&format!("{PREFIX}/nodes/heir"), &heir.to_string(), 0);
+    running
+        .etcd
+        .put(&format!("{PREFIX}/nodes/heir"), &heir.to_string(), 0);
     let agent = running.site.agent(0);
     await_ready(node, &agent);
-    await_condition("another prefix", || prefixes(node).len() == 2 && !prefixes(node).contains(&own[0]));
+    await_condition("another prefix", || {
+        prefixes(node).len() == 2 && !prefixes(node).contains(&own[0])
+    });
     assert!(prefixes(node).contains(&own[1]), "the other family's stays");
-    assert!(agent.log().contains(&format!("{} was this node's and is heir's now", own[0])), "{}", agent.log());
+    assert!(
+        agent
+            .log()
+            .contains(&format!("{} was this node's and is heir's now", own[0])),
+        "{}",
+        agent.log()
+    );
     // The pod that has an address of it is told of, and new ones get others.
     let failure = running.site.net.call(node, "STATUS").failure();
     let address = running.pods[0].addresses[0].to_string();
-    assert!(failure.code == 51 && failure.msg.contains(&address), "{failure:?}");
+    assert!(
+        failure.code == 51 && failure.msg.contains(&address),
+        "{failure:?}"
+    );
     let late = node.attach(&running.site.net.chain);
     assert!(!late.addresses.contains(&running.pods[0].addresses[0]));
     Matrix::of(&[late, running.pods.remove(1)]).assert_all(4);
@@ -296,7 +356,10 @@ fn a_prefix_changes_hands_only_after_the_grace<P: Over>() {
     first.kill();
     await_condition("the node's entry has gone", || entry(&etcd, "n1").is_none());
     let claims = etcd.keys(&format!("{PREFIX}/claims/"));
-    assert!(claims.len() == 1 && claims[0].value.contains("n1"), "{claims:?}");
+    assert!(
+        claims.len() == 1 && claims[0].value.contains("n1"),
+        "{claims:?}"
+    );
     assert!(prefixes(site.node(1)).is_empty());
     await_ready(site.node(1), &second);
     assert_eq!(prefixes(site.node(1)), ["10.244.7.0/24"]);

@@ -52,7 +52,10 @@ impl Store<'_> {
         for node in nodes {
             for prefix in &node.prefixes {
                 let key = format!("/cni/net/claims/{}", prefix.to_string().replace('/', "-"));
-                wanted.push((key, json!({ "uid": node.uid.as_str(), "name": *node.name }).to_string()));
+                wanted.push((
+                    key,
+                    json!({ "uid": node.uid.as_str(), "name": *node.name }).to_string(),
+                ));
             }
         }
         for node in nodes {
@@ -66,7 +69,10 @@ impl Store<'_> {
         }
         let held = self.etcd.keys("/cni/net/");
         for (key, value) in &wanted {
-            if held.iter().all(|kept| kept.key != *key || kept.value != *value) {
+            if held
+                .iter()
+                .all(|kept| kept.key != *key || kept.value != *value)
+            {
                 self.etcd.put(key, value, 0);
             }
         }
@@ -114,7 +120,11 @@ fn it_keeps_what_a_source_of_nodes_promises() {
     let etcd = Etcd::start(&pod, LOOPBACK);
     let networks = json!([{ "prefix": "10.244.0.0/16" }, { "prefix": "fd00:244::/32" }]);
     let config = config(&[etcd.url()], networks);
-    let mut store = Store { etcd, config, then: None };
+    let mut store = Store {
+        etcd,
+        config,
+        then: None,
+    };
     in_pod(&pod, async || peer_source(&mut store).await);
 }
 
@@ -125,7 +135,10 @@ struct Somewhere(u8);
 #[async_trait]
 impl Knows for Somewhere {
     async fn facts(&self, _local: Option<IpAddr>) -> Result<Facts, String> {
-        Ok(Facts { addresses: vec![IpAddr::from([192, 0, 2, self.0])], ..Facts::default() })
+        Ok(Facts {
+            addresses: vec![IpAddr::from([192, 0, 2, self.0])],
+            ..Facts::default()
+        })
     }
 }
 
@@ -133,7 +146,13 @@ fn member(config: &EtcdConfig, number: u8) -> (EtcdSource, Tenure) {
     let name = format!("node-{number}");
     let member = Member::new(config.clone(), NodeUid::new(&name), name, Vec::new()).with_vtep();
     let tenure = Tenure::new("not yet");
-    let source = EtcdSource::member(config, Tunnel::Vxlan(1), member, Arc::new(Somewhere(number)), tenure.clone());
+    let source = EtcdSource::member(
+        config,
+        Tunnel::Vxlan(1),
+        member,
+        Arc::new(Somewhere(number)),
+        tenure.clone(),
+    );
     (source, tenure)
 }
 
@@ -166,7 +185,10 @@ fn the_next_server_is_asked_where_one_does_not_answer() {
     let pod = Pod::new("etcd");
     let etcd = Etcd::start(&pod, LOOPBACK);
     let nobody = "http://127.0.0.1:1".to_owned();
-    let config = config(&[nobody, etcd.url()], json!([{ "prefix": "10.244.0.0/16" }]));
+    let config = config(
+        &[nobody, etcd.url()],
+        json!([{ "prefix": "10.244.0.0/16" }]),
+    );
     let standing = in_pod(&pod, async || {
         let (mut source, tenure) = member(&config, 1);
         loop {

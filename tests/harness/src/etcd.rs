@@ -121,10 +121,15 @@ impl<'a> Etcd<'a> {
     pub fn restart(&mut self) {
         if self.process.is_none() {
             let mut command = Command::new(self.arguments.first().expect("a program"));
-            command.args(self.arguments.get(1..).unwrap_or_default()).env_clear();
+            command
+                .args(self.arguments.get(1..).unwrap_or_default())
+                .env_clear();
             self.process = Some(self.pod.run(|| Process::start(&mut command)));
         }
-        await_condition("etcd answers", || self.try_call("/v3/kv/range", &json!({ "key": encode(b"/") })).is_ok());
+        await_condition("etcd answers", || {
+            self.try_call("/v3/kv/range", &json!({ "key": encode(b"/") }))
+                .is_ok()
+        });
     }
 
     /// Kills it.
@@ -177,7 +182,10 @@ impl<'a> Etcd<'a> {
     /// As [`Etcd::call`].
     #[track_caller]
     pub fn delete(&self, key: &str) {
-        self.call("/v3/kv/deleterange", &json!({ "key": encode(key.as_bytes()) }));
+        self.call(
+            "/v3/kv/deleterange",
+            &json!({ "key": encode(key.as_bytes()) }),
+        );
     }
 
     /// All keys that begin with this.
@@ -188,7 +196,10 @@ impl<'a> Etcd<'a> {
     pub fn keys(&self, prefix: &str) -> Vec<Kept> {
         let mut end = prefix.as_bytes().to_vec();
         *end.last_mut().expect("a prefix") += 1;
-        let found = self.call("/v3/kv/range", &json!({ "key": encode(prefix.as_bytes()), "range_end": encode(&end) }));
+        let found = self.call(
+            "/v3/kv/range",
+            &json!({ "key": encode(prefix.as_bytes()), "range_end": encode(&end) }),
+        );
         let kvs = found["kvs"].as_array().cloned().unwrap_or_default();
         let text = |value: &Value| {
             String::from_utf8_lossy(&decode(value.as_str().unwrap_or_default())).into_owned()
@@ -221,7 +232,10 @@ impl<'a> Etcd<'a> {
     pub fn compact(&self) -> i64 {
         let found = self.call("/v3/kv/range", &json!({ "key": encode(b"/") }));
         let revision = number(&found["header"]["revision"]);
-        self.call("/v3/kv/compaction", &json!({ "revision": revision.to_string(), "physical": true }));
+        self.call(
+            "/v3/kv/compaction",
+            &json!({ "revision": revision.to_string(), "physical": true }),
+        );
         revision
     }
 
@@ -231,7 +245,11 @@ impl<'a> Etcd<'a> {
             let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, OWN_PORT))?;
             stream.set_read_timeout(Some(Duration::from_secs(10)))?;
             // The old version: no answer in chunks.
-            write!(stream, "POST {path} HTTP/1.0\r\nHost: etcd\r\nContent-Length: {}\r\n\r\n{body}", body.len())?;
+            write!(
+                stream,
+                "POST {path} HTTP/1.0\r\nHost: etcd\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            )?;
             let mut text = String::new();
             stream.read_to_string(&mut text)?;
             Ok(text)
@@ -274,8 +292,15 @@ impl Certificates {
              openssl x509 -req -in other.csr -signkey other.key -out other.pem -days 30",
             directory.display()
         );
-        let output = Command::new("/bin/sh").args(["-ec", &script]).output().expect("a shell");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let output = Command::new("/bin/sh")
+            .args(["-ec", &script])
+            .output()
+            .expect("a shell");
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         Self { directory }
     }
 
@@ -302,7 +327,10 @@ impl Drop for Certificates {
 fn scratch(what: &str) -> PathBuf {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
-    let directory = std::env::temp_dir().join(format!("cni-testkit-{what}-{}-{number}", std::process::id()));
+    let directory = std::env::temp_dir().join(format!(
+        "cni-testkit-{what}-{}-{number}",
+        std::process::id()
+    ));
     fs::create_dir_all(&directory).expect("a directory for temporary files");
     directory
 }
@@ -312,7 +340,10 @@ fn socket(address: IpAddr, port: u16) -> String {
 }
 
 fn number(value: &Value) -> i64 {
-    value.as_str().and_then(|text| text.parse().ok()).unwrap_or_default()
+    value
+        .as_str()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or_default()
 }
 
 const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -325,14 +356,20 @@ fn encode(bytes: &[u8]) -> String {
         let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
         for digit in 0..4 {
             let value = (bits >> (18 - 6 * digit)) & 63;
-            text.push(if digit <= chunk.len() { char::from(DIGITS[value as usize]) } else { '=' });
+            text.push(if digit <= chunk.len() {
+                char::from(DIGITS[value as usize])
+            } else {
+                '='
+            });
         }
     }
     text
 }
 
 fn decode(text: &str) -> Vec<u8> {
-    let values = text.bytes().filter_map(|byte| DIGITS.iter().position(|digit| *digit == byte));
+    let values = text
+        .bytes()
+        .filter_map(|byte| DIGITS.iter().position(|digit| *digit == byte));
     let (mut bits, mut count, mut bytes) = (0_u32, 0, Vec::new());
     for value in values {
         bits = bits << 6 | u32::try_from(value).expect("six bits");

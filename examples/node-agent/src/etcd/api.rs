@@ -239,7 +239,11 @@ impl fmt::Debug for AuthAnswer {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words = if self.message.is_empty() { &self.error } else { &self.message };
+        let words = if self.message.is_empty() {
+            &self.error
+        } else {
+            &self.message
+        };
         write!(f, "{words} (code {})", self.code)
     }
 }
@@ -282,9 +286,14 @@ mod tests {
         )
         .unwrap();
         assert_eq!(range.kvs[0].value, b"hello");
-        assert_eq!((range.header.revision, range.kvs[0].create_revision), (2, 2));
-        let end: Streamed<WatchAnswer> =
-            serde_json::from_str(r#"{"result":{"header":{"cluster_id":"324"},"canceled":true,"compact_revision":"2"}}"#).unwrap();
+        assert_eq!(
+            (range.header.revision, range.kvs[0].create_revision),
+            (2, 2)
+        );
+        let end: Streamed<WatchAnswer> = serde_json::from_str(
+            r#"{"result":{"header":{"cluster_id":"324"},"canceled":true,"compact_revision":"2"}}"#,
+        )
+        .unwrap();
         let end = end.result.unwrap();
         assert!(end.canceled && end.compact_revision == 2);
         let gone: Streamed<LeaseAnswer> =

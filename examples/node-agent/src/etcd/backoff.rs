@@ -19,7 +19,11 @@ impl Backoff {
     pub fn next(&mut self, reached: bool, luck: f64) -> Duration {
         let grown = FIRST.saturating_mul(1 << self.failures.min(16));
         self.failures = self.failures.saturating_add(1);
-        let most = if reached { MOST_OF_A_SERVER } else { MOST_OF_A_WAY };
+        let most = if reached {
+            MOST_OF_A_SERVER
+        } else {
+            MOST_OF_A_WAY
+        };
         grown.min(most).mul_f64(0.5 + luck.clamp(0.0, 1.0) / 2.0)
     }
 
@@ -36,8 +40,13 @@ mod tests {
     #[test]
     fn waits_grow_and_have_an_end() {
         let mut backoff = Backoff::default();
-        let waits: Vec<u128> = (0..10).map(|_| backoff.next(true, 1.0).as_millis()).collect();
-        assert_eq!(waits, [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000]);
+        let waits: Vec<u128> = (0..10)
+            .map(|_| backoff.next(true, 1.0).as_millis())
+            .collect();
+        assert_eq!(
+            waits,
+            [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000]
+        );
         assert_eq!(backoff.next(false, 1.0).as_millis(), 600);
         assert_eq!(backoff.next(false, 0.0).as_millis(), 300);
         backoff.reset();

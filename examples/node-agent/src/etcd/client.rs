@@ -130,7 +130,9 @@ impl Client {
 
     /// The server in use.
     pub fn server(&self) -> String {
-        self.endpoint().map(|endpoint| endpoint.to_string()).unwrap_or_default()
+        self.endpoint()
+            .map(|endpoint| endpoint.to_string())
+            .unwrap_or_default()
     }
 
     /// Asks for something. A connection that is lost is not made anew.
@@ -139,7 +141,8 @@ impl Client {
     /// [`Failure`].
     pub async fn call<T: DeserializeOwned>(&mut self, path: &str, body: &Value) -> Result<T> {
         let answer = self.call_once(path, body).await;
-        let stale = matches!(&answer, Err(Failure::Refused(words)) if words.contains("invalid auth token"));
+        let stale =
+            matches!(&answer, Err(Failure::Refused(words)) if words.contains("invalid auth token"));
         if !stale {
             return answer;
         }
@@ -188,8 +191,11 @@ impl Client {
             return Err(self.refused(response).await);
         }
         let body = read(response, &server).await?;
-        serde_json::from_slice(&body)
-            .map_err(|error| Failure::Nonsense(format!("{server} answers {path} with what makes no sense: {error}")))
+        serde_json::from_slice(&body).map_err(|error| {
+            Failure::Nonsense(format!(
+                "{server} answers {path} with what makes no sense: {error}"
+            ))
+        })
     }
 
     async fn refused(&self, response: Response<Incoming>) -> Failure {
@@ -199,7 +205,9 @@ impl Client {
         };
         match serde_json::from_slice::<Refusal>(&body) {
             // 14 is `UNAVAILABLE`: no leader, say.
-            Ok(refusal) if refusal.code == 14 => Failure::Away(format!("{server} is not able to answer: {refusal}")),
+            Ok(refusal) if refusal.code == 14 => {
+                Failure::Away(format!("{server} is not able to answer: {refusal}"))
+            }
             Ok(refusal) => Failure::Refused(format!("{server} refuses: {refusal}")),
             Err(_) => Failure::Nonsense(format!("{server} answers with status {status}")),
         }
@@ -220,7 +228,9 @@ impl Client {
     }
 
     fn request(&self, path: &str, body: &Value) -> Result<Request<Full<Bytes>>> {
-        let host = self.endpoint().map(|endpoint| format!("{}:{}", endpoint.host, endpoint.port));
+        let host = self
+            .endpoint()
+            .map(|endpoint| format!("{}:{}", endpoint.host, endpoint.port));
         let mut request = Request::builder()
             .method(Method::POST)
             .uri(path)
@@ -228,8 +238,9 @@ impl Client {
             .header(CONTENT_TYPE, "application/json");
         if let Some(token) = &self.token {
             let value = HeaderValue::from_str(token);
-            let mut value =
-                value.map_err(|_| Failure::Refused("the token has characters that no header has".to_owned()))?;
+            let mut value = value.map_err(|_| {
+                Failure::Refused("the token has characters that no header has".to_owned())
+            })?;
             value.set_sensitive(true);
             request = request.header(AUTHORIZATION, value);
         }
@@ -247,7 +258,9 @@ impl Client {
         let Some(endpoint) = self.endpoint() else {
             return Err(Failure::Away("no server is named".to_owned()));
         };
-        let away = |error: &dyn fmt::Display| Failure::Away(format!("{endpoint} cannot be reached: {error}"));
+        let away = |error: &dyn fmt::Display| {
+            Failure::Away(format!("{endpoint} cannot be reached: {error}"))
+        };
         let connect = TcpStream::connect((endpoint.host.as_str(), endpoint.port));
         let stream = match timeout(TO_CONNECT, connect).await {
             Err(_) => return Err(away(&"no answer")),
@@ -292,7 +305,11 @@ async fn shake(
         // Its end is told to whoever uses the sender.
         let _ = connection.await;
     });
-    Ok(Connection { sender, local, task })
+    Ok(Connection {
+        sender,
+        local,
+        task,
+    })
 }
 
 fn answered(
@@ -300,11 +317,15 @@ fn answered(
     server: &str,
 ) -> Result<Response<Incoming>> {
     match sent {
-        Err(_) => Err(Failure::Away(format!("{server} has not answered for {TO_ANSWER:?}"))),
-        Ok(Err(error)) if error.is_parse() => {
-            Err(Failure::Nonsense(format!("{server} does not speak HTTP as expected: {error}")))
-        }
-        Ok(Err(error)) => Err(Failure::Away(format!("{server} broke the connection off: {error}"))),
+        Err(_) => Err(Failure::Away(format!(
+            "{server} has not answered for {TO_ANSWER:?}"
+        ))),
+        Ok(Err(error)) if error.is_parse() => Err(Failure::Nonsense(format!(
+            "{server} does not speak HTTP as expected: {error}"
+        ))),
+        Ok(Err(error)) => Err(Failure::Away(format!(
+            "{server} broke the connection off: {error}"
+        ))),
         Ok(Ok(response)) => Ok(response),
     }
 }
@@ -316,7 +337,9 @@ async fn read(response: Response<Incoming>, server: &str) -> Result<Bytes> {
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
             Err(Failure::Refused(TOO_LARGE.to_owned()))
         }
-        Ok(Err(error)) => Err(Failure::Away(format!("{server} broke its answer off: {error}"))),
+        Ok(Err(error)) => Err(Failure::Away(format!(
+            "{server} broke its answer off: {error}"
+        ))),
         Ok(Ok(body)) => Ok(body.to_bytes()),
     }
 }
@@ -325,7 +348,9 @@ async fn read(response: Response<Incoming>, server: &str) -> Result<Bytes> {
 pub(super) const TOO_LARGE: &str = "the answer is larger than any that makes sense";
 
 fn secret(path: &Path) -> Result<String> {
-    let unread = |error: &dyn fmt::Display| Failure::Refused(format!("could not read {}: {error}", path.display()));
+    let unread = |error: &dyn fmt::Display| {
+        Failure::Refused(format!("could not read {}: {error}", path.display()))
+    };
     let length = fs::metadata(path).map_err(|error| unread(&error))?.len();
     if length > LONGEST_SECRET {
         return Err(unread(&"it is too long for a secret"));
@@ -342,21 +367,30 @@ impl Watch {
     pub async fn next(&mut self) -> Result<WatchAnswer> {
         loop {
             if let Some(line) = self.line() {
-                let broken = |error| Failure::Nonsense(format!("the watch tells what makes no sense: {error}"));
-                let message: Streamed<WatchAnswer> = serde_json::from_slice(&line).map_err(broken)?;
+                let broken = |error| {
+                    Failure::Nonsense(format!("the watch tells what makes no sense: {error}"))
+                };
+                let message: Streamed<WatchAnswer> =
+                    serde_json::from_slice(&line).map_err(broken)?;
                 return match (message.result, message.error) {
                     (Some(answer), _) => Ok(answer),
-                    (None, Some(error)) => Err(Failure::Away(format!("the watch has ended: {error}"))),
+                    (None, Some(error)) => {
+                        Err(Failure::Away(format!("the watch has ended: {error}")))
+                    }
                     (None, None) => Err(Failure::Nonsense("the watch tells nothing".to_owned())),
                 };
             }
             match self.body.frame().await {
                 Some(Ok(frame)) => self.buffer.extend(frame.data_ref().into_iter().flatten()),
-                Some(Err(error)) => return Err(Failure::Away(format!("the watch has ended: {error}"))),
+                Some(Err(error)) => {
+                    return Err(Failure::Away(format!("the watch has ended: {error}")));
+                }
                 None => return Err(Failure::Away("the server has ended the watch".to_owned())),
             }
             if self.buffer.len() > 2 * MOST_BYTES {
-                return Err(Failure::Nonsense("a message of the watch has no end".to_owned()));
+                return Err(Failure::Nonsense(
+                    "a message of the watch has no end".to_owned(),
+                ));
             }
         }
     }

@@ -123,9 +123,7 @@ fn layout(object: &Object<'_>) -> Result<LayoutKind> {
     match object.string("layout")?.as_deref() {
         None | Some("nodes") => Ok(LayoutKind::Nodes),
         Some("flannel") => Ok(LayoutKind::Flannel),
-        Some(other) => {
-            Err(object.broken("layout", other, "must be \"nodes\" or \"flannel\""))
-        }
+        Some(other) => Err(object.broken("layout", other, "must be \"nodes\" or \"flannel\"")),
     }
 }
 
@@ -202,7 +200,11 @@ fn networks(object: &Object<'_>) -> Result<Vec<Range>> {
         let prefix = entry
             .prefix("prefix")?
             .ok_or_else(|| entry.missing("prefix"))?;
-        let (default, most) = if prefix.is_ipv6() { (64, 126) } else { (24, 30) };
+        let (default, most) = if prefix.is_ipv6() {
+            (64, 126)
+        } else {
+            (24, 30)
+        };
         let least = u32::from(prefix.prefix());
         let length = entry.u32_in("nodeLength", least, most)?.unwrap_or(default);
         let range = u8::try_from(length)
@@ -233,7 +235,11 @@ fn networks(object: &Object<'_>) -> Result<Vec<Range>> {
 fn addresses(object: &Object<'_>) -> Result<Vec<IpAddr>> {
     let mut addresses: Vec<IpAddr> = Vec::new();
     for text in object.strings("addresses")? {
-        let same = |address: &IpAddr| addresses.iter().all(|other| other.is_ipv6() != address.is_ipv6());
+        let same = |address: &IpAddr| {
+            addresses
+                .iter()
+                .all(|other| other.is_ipv6() != address.is_ipv6())
+        };
         match text.parse::<IpAddr>().ok().filter(same) {
             Some(address) => addresses.push(address),
             None => {
@@ -255,7 +261,10 @@ impl std::str::FromStr for Endpoint {
             (None, None) => return Err(()),
         };
         let (host, port) = rest.trim_end_matches('/').rsplit_once(':').ok_or(())?;
-        let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        let host = match host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'))
+        {
             Some(inner) => inner,
             None if host.contains(':') => return Err(()),
             None => host,
@@ -286,7 +295,8 @@ impl fmt::Display for Endpoint {
 mod tests {
     use super::*;
 
-    const LEAST: &str = r#""endpoints":["http://192.0.2.7:2379"],"podNetworks":[{"prefix":"10.244.0.0/16"}]"#;
+    const LEAST: &str =
+        r#""endpoints":["http://192.0.2.7:2379"],"podNetworks":[{"prefix":"10.244.0.0/16"}]"#;
 
     fn parse(body: &str) -> Result<EtcdConfig> {
         EtcdConfig::parse(&format!("{{{body}}}"), "pods")
@@ -296,8 +306,14 @@ mod tests {
     fn servers_and_networks_are_all_that_has_to_be_said() {
         let config = parse(LEAST).unwrap();
         assert_eq!(config.prefix, "/cni/pods");
-        assert_eq!((config.ttl.as_secs(), config.grace.as_secs()), (300, 86_400));
-        assert_eq!(config.access.endpoints[0].to_string(), "http://192.0.2.7:2379");
+        assert_eq!(
+            (config.ttl.as_secs(), config.grace.as_secs()),
+            (300, 86_400)
+        );
+        assert_eq!(
+            config.access.endpoints[0].to_string(),
+            "http://192.0.2.7:2379"
+        );
         assert_eq!(config.networks[0].count(), 256);
         let flannel = parse(&format!(r#"{LEAST},"layout":"flannel""#)).unwrap();
         assert_eq!(flannel.prefix, "/coreos.com/network");
@@ -307,7 +323,10 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         for (body, words) in [
-            (r#""podNetworks":[{"prefix":"10.0.0.0/8"}]"#.to_owned(), "endpoints"),
+            (
+                r#""podNetworks":[{"prefix":"10.0.0.0/8"}]"#.to_owned(),
+                "endpoints",
+            ),
             (r#""endpoints":["http://h:1"]"#.to_owned(), "podNetworks"),
             (LEAST.replace("http:", "ftp:"), "http://HOST:PORT"),
             (LEAST.replace(":2379", ""), "http://HOST:PORT"),
@@ -316,14 +335,26 @@ mod tests {
             (format!(r#"{LEAST},"certFile":"/c.pem""#), "keyFile"),
             (format!(r#"{LEAST},"tokenFile":"token""#), "absolute"),
             (format!(r#"{LEAST},"user":"n1""#), "passwordFile"),
-            (format!(r#"{LEAST},"tokenFile":"/t","user":"n1","passwordFile":"/p""#), "said once"),
+            (
+                format!(r#"{LEAST},"tokenFile":"/t","user":"n1","passwordFile":"/p""#),
+                "said once",
+            ),
             (format!(r#"{LEAST},"leaseSeconds":1"#), "leaseSeconds"),
-            (format!(r#"{LEAST},"leaseSeconds":60,"graceSeconds":30"#), "graceSeconds"),
+            (
+                format!(r#"{LEAST},"leaseSeconds":60,"graceSeconds":30"#),
+                "graceSeconds",
+            ),
             (format!(r#"{LEAST},"layout":"calico""#), "flannel"),
             (format!(r#"{LEAST},"prefix":"/""#), "prefix"),
-            (format!(r#"{LEAST},"addresses":["192.0.2.1","192.0.2.2"]"#), "each family"),
+            (
+                format!(r#"{LEAST},"addresses":["192.0.2.1","192.0.2.2"]"#),
+                "each family",
+            ),
             (LEAST.replace("10.244.0.0/16", "10.244.0.1/16"), "bits set"),
-            (LEAST.replace("}]", "},{\"prefix\":\"10.9.0.0/16\"}]"), "only one"),
+            (
+                LEAST.replace("}]", "},{\"prefix\":\"10.9.0.0/16\"}]"),
+                "only one",
+            ),
         ] {
             let error = parse(&body).unwrap_err().chain();
             assert!(error.contains(words), "{body}: {error}");
@@ -335,7 +366,12 @@ mod tests {
         let endpoint: Endpoint = "https://[2001:db8::7]:2379".parse().unwrap();
         assert_eq!(endpoint.host, "2001:db8::7");
         assert_eq!(endpoint.to_string(), "https://[2001:db8::7]:2379");
-        for wrong in ["https://2001:db8::7:2379", "http://:1", "http://a b:1", "http://h:99999"] {
+        for wrong in [
+            "https://2001:db8::7:2379",
+            "http://:1",
+            "http://a b:1",
+            "http://h:99999",
+        ] {
             assert!(wrong.parse::<Endpoint>().is_err(), "{wrong}");
         }
     }

@@ -58,7 +58,9 @@ impl Knows for OfHost {
         if addresses.is_empty() {
             let second = all.iter().find(|address| {
                 let usable = address.scope == 0 && !address.tentative && !address.dad_failed;
-                usable && address.link == bearer.link && address.address.is_ipv6() != first.is_ipv6()
+                usable
+                    && address.link == bearer.link
+                    && address.address.is_ipv6() != first.is_ipv6()
             });
             addresses = [Some(first), second.map(|address| address.address.ip())]
                 .into_iter()

@@ -130,7 +130,9 @@ impl Layout {
     /// The value of a claim.
     pub fn claim_value(&self, node: &Node) -> String {
         match self.kind {
-            LayoutKind::Nodes => json!({ "uid": node.uid.as_str(), "name": *node.name }).to_string(),
+            LayoutKind::Nodes => {
+                json!({ "uid": node.uid.as_str(), "name": *node.name }).to_string()
+            }
             LayoutKind::Flannel => self.node_value(node),
         }
     }
@@ -174,7 +176,10 @@ impl Layout {
             return Fact::Other;
         };
         if self.kind == LayoutKind::Flannel {
-            return Fact::Node(NodeUid::new(rest), bounded(kv).and_then(|text| self.read_subnet(rest, text, kv)));
+            return Fact::Node(
+                NodeUid::new(rest),
+                bounded(kv).and_then(|text| self.read_subnet(rest, text, kv)),
+            );
         }
         if let Some(uid) = rest.strip_prefix("nodes/") {
             let node = bounded(kv).and_then(|text| self.read_entry(uid, text));
@@ -182,7 +187,9 @@ impl Layout {
         }
         match rest.strip_prefix("claims/").and_then(undashed) {
             Some(prefix) => {
-                let claim: Option<Claim> = bounded(kv).ok().and_then(|text| serde_json::from_str(text).ok());
+                let claim: Option<Claim> = bounded(kv)
+                    .ok()
+                    .and_then(|text| serde_json::from_str(text).ok());
                 Fact::Claim(prefix, claim.map(|claim| NodeUid::new(&claim.uid)))
             }
             None => Fact::Other,
@@ -196,18 +203,28 @@ impl Layout {
     /// The rules of a cluster file's entry are those of a record.
     fn read_entry(&self, uid: &str, text: &str) -> Result<Node, String> {
         // One value and nothing behind it: what follows is made by putting it into a list.
-        let alone: &RawValue = serde_json::from_str(text).map_err(|error| format!("it is no JSON: {error}"))?;
+        let alone: &RawValue =
+            serde_json::from_str(text).map_err(|error| format!("it is no JSON: {error}"))?;
         let within: Vec<String> = self.networks.iter().map(ToString::to_string).collect();
-        let file = format!("{{\"clusterPrefixes\":{},\"nodes\":[{alone}]}}", json!(within));
+        let file = format!(
+            "{{\"clusterPrefixes\":{},\"nodes\":[{alone}]}}",
+            json!(within)
+        );
         let file = ClusterFile::parse(file.as_bytes()).map_err(|error| error.sentence)?;
         let Some(node) = file.nodes.into_iter().next() else {
             return Err("it holds no node".to_owned());
         };
         if node.uid.as_str() != uid {
-            return Err(format!("its uid is `{}`, and not that of its key", node.uid));
+            return Err(format!(
+                "its uid is `{}`, and not that of its key",
+                node.uid
+            ));
         }
         if node.prefixes.len() > MOST_PREFIXES {
-            return Err(format!("it has {} prefixes, and at most {MOST_PREFIXES} are taken", node.prefixes.len()));
+            return Err(format!(
+                "it has {} prefixes, and at most {MOST_PREFIXES} are taken",
+                node.prefixes.len()
+            ));
         }
         Ok(node)
     }
@@ -216,8 +233,10 @@ impl Layout {
         // With both families in one key, Flannel has a device for each; one of ours meets the first of them.
         let prefix = key.split('&').next().and_then(undashed);
         let prefix = prefix.filter(|prefix| !prefix.is_ipv6());
-        let prefix = prefix.ok_or_else(|| "its key is no prefix such as 10.244.7.0-24".to_owned())?;
-        let subnet: Subnet = serde_json::from_str(text).map_err(|error| format!("it is no lease of Flannel's: {error}"))?;
+        let prefix =
+            prefix.ok_or_else(|| "its key is no prefix such as 10.244.7.0-24".to_owned())?;
+        let subnet: Subnet = serde_json::from_str(text)
+            .map_err(|error| format!("it is no lease of Flannel's: {error}"))?;
         let address = &subnet.address;
         let mac = self.mac(&subnet.backend_type, subnet.backend_data.as_deref())?;
         let mut entry = json!({
@@ -235,16 +254,23 @@ impl Layout {
     fn mac(&self, backend: &str, data: Option<&RawValue>) -> Result<Option<String>, String> {
         match (self.tunnel, backend) {
             (Tunnel::None, "host-gw") => Ok(None),
-            (Tunnel::None, other) => Err(format!("its backend is {other:?}, and this network's host-gw")),
+            (Tunnel::None, other) => Err(format!(
+                "its backend is {other:?}, and this network's host-gw"
+            )),
             (Tunnel::Vxlan(vni), "vxlan") => {
-                let data: Option<BackendData> = data.and_then(|data| serde_json::from_str(data.get()).ok());
+                let data: Option<BackendData> =
+                    data.and_then(|data| serde_json::from_str(data.get()).ok());
                 match data {
                     None => Err("it tells no hardware address of its VTEP".to_owned()),
-                    Some(data) if data.vni != vni => Err(format!("its VNI is {}, and this network's {vni}", data.vni)),
+                    Some(data) if data.vni != vni => {
+                        Err(format!("its VNI is {}, and this network's {vni}", data.vni))
+                    }
                     Some(data) => Ok(Some(data.mac)),
                 }
             }
-            (Tunnel::Vxlan(_), other) => Err(format!("its backend is {other:?}, and this network's vxlan")),
+            (Tunnel::Vxlan(_), other) => Err(format!(
+                "its backend is {other:?}, and this network's vxlan"
+            )),
         }
     }
 
@@ -253,7 +279,9 @@ impl Layout {
         let address = node.underlay(false).map(|address| address.to_string());
         let address = address.unwrap_or_default();
         match self.tunnel {
-            Tunnel::None => format!(r#"{{"PublicIP":"{address}","PublicIPv6":null,"BackendType":"host-gw"}}"#),
+            Tunnel::None => {
+                format!(r#"{{"PublicIP":"{address}","PublicIPv6":null,"BackendType":"host-gw"}}"#)
+            }
             Tunnel::Vxlan(vni) => {
                 let mac = cni_core::fabric::vtep_mac(node);
                 format!(
@@ -266,7 +294,9 @@ impl Layout {
 
 fn bounded(kv: &KeyValue) -> Result<&str, String> {
     if kv.value.len() > MOST_BYTES {
-        return Err(format!("it has more than {MOST_BYTES} bytes, which no node needs"));
+        return Err(format!(
+            "it has more than {MOST_BYTES} bytes, which no node needs"
+        ));
     }
     std::str::from_utf8(&kv.value).map_err(|_| "it is not UTF-8".to_owned())
 }
@@ -292,18 +322,23 @@ fn entry(node: &Node) -> Value {
         members.insert("mtu".to_owned(), mtu.into());
     }
     if let Some(capabilities) = &node.capabilities {
-        let words = capabilities.iter().filter_map(|capability| match capability {
-            Capability::Classic => Some("classic"),
-            Capability::Flow => Some("flow"),
-            _ => None,
-        });
+        let words = capabilities
+            .iter()
+            .filter_map(|capability| match capability {
+                Capability::Classic => Some("classic"),
+                Capability::Flow => Some("flow"),
+                _ => None,
+            });
         members.insert("capabilities".to_owned(), words.collect());
     }
     entry
 }
 
 fn texts<T: ToString>(values: &[T]) -> Value {
-    values.iter().map(|value| Value::from(value.to_string())).collect()
+    values
+        .iter()
+        .map(|value| Value::from(value.to_string()))
+        .collect()
 }
 
 /// `10.244.7.0-24`: a slash would be a level of its own.

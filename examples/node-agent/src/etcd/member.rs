@@ -137,7 +137,12 @@ impl Member {
     ///
     /// # Errors
     /// [`Failure`]: it may have been done or not, and is to be tried again.
-    pub async fn ensure(&mut self, client: &mut Client, table: &mut Table, facts: &Facts) -> Result<Standing, Failure> {
+    pub async fn ensure(
+        &mut self,
+        client: &mut Client,
+        table: &mut Table,
+        facts: &Facts,
+    ) -> Result<Standing, Failure> {
         let me = self.me(table, facts);
         table.be(me.clone(), &facts.addresses);
         if let Some(reason) = self.twin(table, &me, facts) {
@@ -155,7 +160,9 @@ impl Member {
                 return Ok(Standing::Holds(draft.node.prefixes));
             }
         }
-        Ok(Standing::Withheld("others write what this node is about to, again and again".to_owned()))
+        Ok(Standing::Withheld(
+            "others write what this node is about to, again and again".to_owned(),
+        ))
     }
 
     /// The uid under which this node is known: in Flannel's layout, that of the entry with its address.
@@ -163,7 +170,11 @@ impl Member {
         if !table.layout().is_one_key() {
             return self.uid.clone();
         }
-        let is_mine = |node: &Node| node.underlay.iter().any(|address| facts.addresses.contains(address));
+        let is_mine = |node: &Node| {
+            node.underlay
+                .iter()
+                .any(|address| facts.addresses.contains(address))
+        };
         let mut entries = table.entries();
         let mine = entries.find(|(_, entry)| entry.node.as_ref().is_ok_and(is_mine));
         mine.map_or_else(|| self.uid.clone(), |(uid, _)| uid.clone())
@@ -172,9 +183,18 @@ impl Member {
     /// Another machine that goes by this node's name: its entry lives, and tells of other addresses.
     fn twin(&self, table: &Table, me: &NodeUid, facts: &Facts) -> Option<String> {
         let entry = table.entry(me)?;
-        let ours = self.node_lease.is_some_and(|lease| lease.id == entry.key.lease);
-        let node = entry.node.as_ref().ok().filter(|_| !ours && entry.key.lease != 0)?;
-        let shared = node.underlay.iter().any(|address| facts.addresses.contains(address));
+        let ours = self
+            .node_lease
+            .is_some_and(|lease| lease.id == entry.key.lease);
+        let node = entry
+            .node
+            .as_ref()
+            .ok()
+            .filter(|_| !ours && entry.key.lease != 0)?;
+        let shared = node
+            .underlay
+            .iter()
+            .any(|address| facts.addresses.contains(address));
         (!shared).then(|| {
             let there: Vec<String> = node.underlay.iter().map(ToString::to_string).collect();
             format!(
@@ -189,14 +209,22 @@ impl Member {
     /// This node's claims, one for each range; `None` where it has none. Of several, the first.
     fn claims(&self, table: &Table, me: &NodeUid) -> Vec<Option<IpNetwork>> {
         let of = |range: &Range| {
-            let mine = table.claims().filter(|(prefix, claim)| claim.uid.as_ref() == Some(me) && range.has(*prefix));
-            mine.min_by_key(|(prefix, claim)| (claim.key.created, *prefix)).map(|(prefix, _)| prefix)
+            let mine = table
+                .claims()
+                .filter(|(prefix, claim)| claim.uid.as_ref() == Some(me) && range.has(*prefix));
+            mine.min_by_key(|(prefix, claim)| (claim.key.created, *prefix))
+                .map(|(prefix, _)| prefix)
         };
         self.config.networks.iter().map(of).collect()
     }
 
     /// Takes over the leases that an earlier agent of this node left, or has new ones granted.
-    async fn lease(&mut self, client: &mut Client, table: &Table, me: &NodeUid) -> Result<(), Failure> {
+    async fn lease(
+        &mut self,
+        client: &mut Client,
+        table: &Table,
+        me: &NodeUid,
+    ) -> Result<(), Failure> {
         let of_entry = table.entry(me).map(|entry| entry.key.lease);
         if self.node_lease.is_none() {
             self.node_lease = Some(take(client, of_entry, self.config.ttl).await?);
@@ -221,7 +249,8 @@ impl Member {
         let mut prefixes = Vec::new();
         for (range, claimed) in self.config.networks.iter().zip(self.claims(table, &me)) {
             let prefix = claimed.or_else(|| self.free(table, range));
-            prefixes.push(prefix.ok_or_else(|| format!("no prefix of {} is free", range.prefix()))?);
+            prefixes
+                .push(prefix.ok_or_else(|| format!("no prefix of {} is free", range.prefix()))?);
         }
         let node = self.node(table, me, prefixes, facts);
         let (mut guards, mut puts) = (Vec::new(), Vec::new());
@@ -234,8 +263,15 @@ impl Member {
                     continue;
                 }
                 let key = layout.claim_key(*prefix);
-                guards.push(Guard { key: key.clone(), mod_revision: stamp.map_or(0, |stamp| stamp.written) });
-                puts.push(Put { key, value: layout.claim_value(&node), lease: claim_lease });
+                guards.push(Guard {
+                    key: key.clone(),
+                    mod_revision: stamp.map_or(0, |stamp| stamp.written),
+                });
+                puts.push(Put {
+                    key,
+                    value: layout.claim_value(&node),
+                    lease: claim_lease,
+                });
             }
         }
         let entry = table.entry(&node.uid);
@@ -243,12 +279,22 @@ impl Member {
         let same = entry.is_some_and(|entry| entry.value == value && entry.key.lease == node_lease);
         if !same {
             let key = layout.node_key(&node);
-            guards.push(Guard { key: key.clone(), mod_revision: entry.map_or(0, |entry| entry.key.written) });
-            puts.push(Put { key, value, lease: node_lease });
+            guards.push(Guard {
+                key: key.clone(),
+                mod_revision: entry.map_or(0, |entry| entry.key.written),
+            });
+            puts.push(Put {
+                key,
+                value,
+                lease: node_lease,
+            });
         }
         // A claim that is kept must still be the node's when its entry is written.
         if !puts.is_empty() && !layout.is_one_key() {
-            let kept = node.prefixes.iter().filter_map(|prefix| Some((*prefix, table.claim(*prefix)?.key.written)));
+            let kept = node
+                .prefixes
+                .iter()
+                .filter_map(|prefix| Some((*prefix, table.claim(*prefix)?.key.written)));
             for (prefix, mod_revision) in kept {
                 let key = layout.claim_key(prefix);
                 if guards.iter().all(|guard| guard.key != key) {
@@ -262,7 +308,11 @@ impl Member {
     /// The prefix to ask for: the one that it had, else the first free one in its own order.
     fn free(&self, table: &Table, range: &Range) -> Option<IpNetwork> {
         let is_free = |prefix: &IpNetwork| table.claim(*prefix).is_none();
-        let former = self.former.iter().copied().filter(|prefix| range.has(*prefix));
+        let former = self
+            .former
+            .iter()
+            .copied()
+            .filter(|prefix| range.has(*prefix));
         let mut former = former.inspect(|prefix| {
             if let Some(claim) = table.claim(*prefix) {
                 let whose = claim.uid.as_ref().map(NodeUid::as_str).unwrap_or("nobody knows who");
@@ -290,9 +340,16 @@ impl Member {
     }
 
     /// Writes a draft if nobody has written what it builds upon; takes in what there is, else.
-    async fn commit(&mut self, client: &mut Client, table: &mut Table, draft: &Draft) -> Result<bool, Failure> {
+    async fn commit(
+        &mut self,
+        client: &mut Client,
+        table: &mut Table,
+        draft: &Draft,
+    ) -> Result<bool, Failure> {
         self.transactions += 1;
-        let answer: TxnAnswer = client.call("/v3/kv/txn", &txn(&draft.guards, &draft.puts)).await?;
+        let answer: TxnAnswer = client
+            .call("/v3/kv/txn", &txn(&draft.guards, &draft.puts))
+            .await?;
         let revision = answer.header.revision;
         if answer.succeeded {
             for put in &draft.puts {
@@ -310,7 +367,10 @@ impl Member {
             return Ok(true);
         }
         for (guard, part) in draft.guards.iter().zip(answer.responses) {
-            match part.response_range.and_then(|range| range.kvs.into_iter().next()) {
+            match part
+                .response_range
+                .and_then(|range| range.kvs.into_iter().next())
+            {
                 Some(kv) => table.put(&kv),
                 None => table.delete(guard.key.as_bytes(), revision),
             }
@@ -337,8 +397,13 @@ async fn take(client: &mut Client, known: Option<i64>, ttl: Duration) -> Result<
         return Ok(lease);
     }
     let begin = Instant::now();
-    let answer: LeaseAnswer = client.call("/v3/lease/grant", &json!({ "TTL": wanted.to_string() })).await?;
-    Ok(Lease { id: answer.id, until: begin + length_of(answer.ttl) })
+    let answer: LeaseAnswer = client
+        .call("/v3/lease/grant", &json!({ "TTL": wanted.to_string() }))
+        .await?;
+    Ok(Lease {
+        id: answer.id,
+        until: begin + length_of(answer.ttl),
+    })
 }
 
 /// The lease and its whole length in seconds; `None` when there is no such lease any more.
@@ -347,13 +412,23 @@ async fn keep_alive(client: &mut Client, id: i64) -> Result<Option<(Lease, i64)>
     let body = json!({ "ID": id.to_string() });
     let answer: Streamed<LeaseAnswer> = client.call("/v3/lease/keepalive", &body).await?;
     let Some(answer) = answer.result else {
-        return Err(Failure::Away(format!("a lease cannot be kept: {}", answer.error.unwrap_or_default())));
+        return Err(Failure::Away(format!(
+            "a lease cannot be kept: {}",
+            answer.error.unwrap_or_default()
+        )));
     };
     let lives = answer.ttl > 0;
-    Ok(lives.then(|| (Lease { id, until: begin + length_of(answer.ttl) }, answer.ttl)))
+    Ok(lives.then(|| {
+        (
+            Lease {
+                id,
+                until: begin + length_of(answer.ttl),
+            },
+            answer.ttl,
+        )
+    }))
 }
 
 fn length_of(seconds: i64) -> Duration {
     Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
 }
-

@@ -58,7 +58,11 @@ impl Range {
     /// number of prefixes is a power of two and the step is odd, each comes once. Nodes that begin at once thereby ask for
     /// different ones nearly always.
     pub fn order(&self, uid: &str) -> impl Iterator<Item = IpNetwork> + use<> {
-        let hash = mix(hash(&[uid.as_bytes(), b"\0", self.prefix.to_string().as_bytes()]));
+        let hash = mix(hash(&[
+            uid.as_bytes(),
+            b"\0",
+            self.prefix.to_string().as_bytes(),
+        ]));
         let (start, step) = (hash, mix(hash) | 1);
         let (range, mask) = (*self, self.count() - 1);
         (0..self.count()).filter_map(move |number| {
@@ -95,11 +99,18 @@ mod tests {
 
     #[test]
     fn every_prefix_comes_once_and_is_one_of_the_range() {
-        for (prefix, length) in [("10.244.0.0/16", 24), ("fd00:244::/52", 64), ("10.0.0.0/24", 24)] {
+        for (prefix, length) in [
+            ("10.244.0.0/16", 24),
+            ("fd00:244::/52", 64),
+            ("10.0.0.0/24", 24),
+        ] {
             let range = range(prefix, length);
             let all: BTreeSet<IpNetwork> = range.order("n1").collect();
             assert_eq!(all.len() as u64, range.count());
-            assert!(all.iter().all(|prefix| range.has(*prefix) && prefix.ip() == prefix.network()));
+            assert!(
+                all.iter()
+                    .all(|prefix| range.has(*prefix) && prefix.ip() == prefix.network())
+            );
         }
     }
 
@@ -129,8 +140,16 @@ mod tests {
 
     #[test]
     fn what_is_no_range_is_refused() {
-        for (prefix, length) in [("10.244.0.0/16", 15), ("10.244.0.1/16", 24), ("fd00::/16", 64), ("10.0.0.0/8", 33)] {
-            assert!(Range::new(prefix.parse().unwrap(), length).is_none(), "{prefix} {length}");
+        for (prefix, length) in [
+            ("10.244.0.0/16", 15),
+            ("10.244.0.1/16", 24),
+            ("fd00::/16", 64),
+            ("10.0.0.0/8", 33),
+        ] {
+            assert!(
+                Range::new(prefix.parse().unwrap(), length).is_none(),
+                "{prefix} {length}"
+            );
         }
     }
 }

@@ -100,7 +100,8 @@ impl Session {
                 End::Failed(failure) => {
                     self.tell_away(&failure);
                     self.client.leave();
-                    self.backoff.next(failure.reached(), luck::between_0_and_1())
+                    self.backoff
+                        .next(failure.reached(), luck::between_0_and_1())
                 }
             };
             sleep(wait).await;
@@ -152,7 +153,9 @@ impl Session {
         }
         if answer.header.revision < revision {
             let now = answer.header.revision;
-            return Err(End::Behind(format!("etcd is at revision {now} and was at {revision}")));
+            return Err(End::Behind(format!(
+                "etcd is at revision {now} and was at {revision}"
+            )));
         }
         Ok(())
     }
@@ -235,7 +238,10 @@ impl Session {
         let Some(own) = &self.own else {
             return;
         };
-        let claimed = own.facts.as_ref().is_some_and(|facts| own.member.has_claims(&self.table, facts));
+        let claimed = own
+            .facts
+            .as_ref()
+            .is_some_and(|facts| own.member.has_claims(&self.table, facts));
         let reason = "this node's claim on its prefix has gone from etcd, and it is not known yet whether it can be made good";
         if !claimed && matches!(own.tenure.standing(), Standing::Holds(_)) {
             own.tenure.set(Standing::Withheld(reason.to_owned()));
@@ -266,7 +272,10 @@ impl Session {
         let standing = match own.knows.facts(self.client.local()).await {
             Err(reason) => Standing::Withheld(reason),
             Ok(facts) => {
-                let ensured = own.member.ensure(&mut self.client, &mut self.table, &facts).await;
+                let ensured = own
+                    .member
+                    .ensure(&mut self.client, &mut self.table, &facts)
+                    .await;
                 own.facts = Some(facts);
                 match ensured {
                     Ok(standing) => standing,
@@ -297,9 +306,13 @@ impl Session {
         let mut reason = failure.to_string();
         let mut news = !std::mem::replace(&mut self.away, true);
         if let Some(own) = &self.own {
-            let over = own.member.deadline().is_some_and(|deadline| deadline <= Instant::now());
+            let over = own
+                .member
+                .deadline()
+                .is_some_and(|deadline| deadline <= Instant::now());
             if over && matches!(own.tenure.standing(), Standing::Holds(_)) {
-                reason = format!("this node's lease has run out, as etcd cannot be reached: {reason}");
+                reason =
+                    format!("this node's lease has run out, as etcd cannot be reached: {reason}");
                 own.tenure.set(Standing::Withheld(reason.clone()));
                 news = true;
             }
@@ -320,10 +333,19 @@ impl Session {
 
 fn cancelled(answer: &WatchAnswer) -> End {
     if answer.compact_revision != 0 {
-        return End::Behind(format!("what is older than revision {} has been compacted", answer.compact_revision));
+        return End::Behind(format!(
+            "what is older than revision {} has been compacted",
+            answer.compact_revision
+        ));
     }
-    let reason = if answer.cancel_reason.is_empty() { "it does not say why" } else { &answer.cancel_reason };
-    End::Failed(Failure::Refused(format!("the server has ended the watch: {reason}")))
+    let reason = if answer.cancel_reason.is_empty() {
+        "it does not say why"
+    } else {
+        &answer.cancel_reason
+    };
+    End::Failed(Failure::Refused(format!(
+        "the server has ended the watch: {reason}"
+    )))
 }
 
 async fn until(at: Option<Instant>) {

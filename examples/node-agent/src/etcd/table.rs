@@ -145,7 +145,11 @@ impl Table {
         };
         match self.layout.read(kv) {
             Fact::Node(uid, node) => {
-                if self.nodes.get(&uid).is_some_and(|known| known.key.written > key.written) {
+                if self
+                    .nodes
+                    .get(&uid)
+                    .is_some_and(|known| known.key.written > key.written)
+                {
                     return;
                 }
                 if let (true, Ok(node)) = (self.layout.is_one_key(), &node) {
@@ -168,11 +172,17 @@ impl Table {
     pub fn delete(&mut self, key: &[u8], revision: i64) {
         let (uid, prefix) = self.layout.subject(key);
         let is_old = |stamp: Stamp| stamp.written <= revision;
-        if let Some(uid) = uid.filter(|uid| self.nodes.get(uid).is_some_and(|entry| is_old(entry.key))) {
+        if let Some(uid) =
+            uid.filter(|uid| self.nodes.get(uid).is_some_and(|entry| is_old(entry.key)))
+        {
             self.nodes.remove(&uid);
             self.touched.insert(uid);
         }
-        let claim = prefix.filter(|prefix| self.claims.get(prefix).is_some_and(|claim| is_old(claim.key)));
+        let claim = prefix.filter(|prefix| {
+            self.claims
+                .get(prefix)
+                .is_some_and(|claim| is_old(claim.key))
+        });
         if let Some(claim) = claim.and_then(|prefix| self.claims.remove(&prefix)) {
             self.touched.extend(claim.uid);
         }
@@ -203,7 +213,9 @@ impl Table {
                 }
             }
         }
-        let any_put = events.iter().any(|event| matches!(event, PeerEvent::Put(_)));
+        let any_put = events
+            .iter()
+            .any(|event| matches!(event, PeerEvent::Put(_)));
         let cleared = had_bad && self.bad.is_empty();
         if cleared && !any_put {
             // Only a put or a reset says that what was wrong has been mended.
@@ -230,7 +242,11 @@ impl Table {
     }
 
     fn set_claim(&mut self, prefix: IpNetwork, uid: Option<NodeUid>, key: Stamp) {
-        if self.claims.get(&prefix).is_some_and(|known| known.key.written > key.written) {
+        if self
+            .claims
+            .get(&prefix)
+            .is_some_and(|known| known.key.written > key.written)
+        {
             return;
         }
         self.touched.extend(uid.clone());
@@ -263,23 +279,41 @@ impl Table {
             (Err(why), None) => return (None, Some(why.clone())),
         };
         let is_me = self.me.as_ref() == Some(uid);
-        if let Some(address) = node.own_addresses().find(|address| !is_me && self.own_addresses.contains(address)) {
-            return (None, Some(format!("it says that it has {address}, which is this node's own")));
+        if let Some(address) = node
+            .own_addresses()
+            .find(|address| !is_me && self.own_addresses.contains(address))
+        {
+            return (
+                None,
+                Some(format!(
+                    "it says that it has {address}, which is this node's own"
+                )),
+            );
         }
         let mut claimed = None;
-        node.prefixes.retain(|prefix| match self.claims.get(prefix) {
-            Some(claim) if claim.uid.as_ref() == Some(uid) => {
-                claimed = claimed.max(Some(claim.key.created));
-                true
-            }
-            None if is_me && self.told.get(uid).is_some_and(|told| told.prefixes.contains(prefix)) => true,
-            other => {
-                let whose = other.and_then(|claim| claim.uid.as_ref());
-                let whose = whose.map_or("nobody has claimed it".to_owned(), |whose| format!("node `{whose}` has claimed it"));
-                why.get_or_insert(format!("it says that {prefix} is its own, and {whose}"));
-                false
-            }
-        });
+        node.prefixes
+            .retain(|prefix| match self.claims.get(prefix) {
+                Some(claim) if claim.uid.as_ref() == Some(uid) => {
+                    claimed = claimed.max(Some(claim.key.created));
+                    true
+                }
+                None if is_me
+                    && self
+                        .told
+                        .get(uid)
+                        .is_some_and(|told| told.prefixes.contains(prefix)) =>
+                {
+                    true
+                }
+                other => {
+                    let whose = other.and_then(|claim| claim.uid.as_ref());
+                    let whose = whose.map_or("nobody has claimed it".to_owned(), |whose| {
+                        format!("node `{whose}` has claimed it")
+                    });
+                    why.get_or_insert(format!("it says that {prefix} is its own, and {whose}"));
+                    false
+                }
+            });
         let claimed = claimed.unwrap_or(entry.key.created);
         node.claimed = u64::try_from(claimed).unwrap_or_default();
         (Some(node), why)
@@ -287,7 +321,9 @@ impl Table {
 
     fn words(&self) -> String {
         let some = self.bad.iter().take(MOST_WORDS);
-        let mut words: Vec<String> = some.map(|(uid, why)| format!("node `{}`: {why}", shortened(uid.as_str()))).collect();
+        let mut words: Vec<String> = some
+            .map(|(uid, why)| format!("node `{}`: {why}", shortened(uid.as_str())))
+            .collect();
         let more = self.bad.len().saturating_sub(MOST_WORDS);
         if more > 0 {
             words.push(format!("and {more} more"));
@@ -298,7 +334,9 @@ impl Table {
 
 /// A key may be long, and hold what would look like a line of its own in a log.
 fn shortened(text: &str) -> String {
-    let plain = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c });
+    let plain = text
+        .chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c });
     plain.take(80).collect()
 }
 

@@ -31,8 +31,12 @@ pub(super) fn connector(access: &Access) -> Result<TlsConnector, String> {
     let config = match &access.certificate {
         None => builder.with_no_client_auth(),
         Some((path, key_path)) => {
-            let key = PrivateKeyDer::from_pem_file(key_path)
-                .map_err(|_| format!("{} holds no private key in PEM that can be read", key_path.display()))?;
+            let key = PrivateKeyDer::from_pem_file(key_path).map_err(|_| {
+                format!(
+                    "{} holds no private key in PEM that can be read",
+                    key_path.display()
+                )
+            })?;
             builder
                 .with_client_auth_cert(certificates(path)?, key)
                 .map_err(|error| told(path, "not usable with its key", &error))?
