@@ -331,6 +331,22 @@ mod tests {
     }
 
     #[test]
+    fn prefixes_that_are_not_known_to_be_the_nodes_own_are_not_used_for_new_pods() {
+        let mut status = connected();
+        assert_eq!(status.usable_prefixes().len(), 1);
+        status.standing = Some(Standing::Withheld("the lease has run out".to_owned()));
+        assert_eq!(status.usable_prefixes(), []);
+        assert_eq!(status.readiness().missing, ["the lease has run out"]);
+        // What the source tells may be older than what is held.
+        status.standing = Some(Standing::Holds(vec!["10.244.9.0/24".parse().unwrap()]));
+        assert_eq!(status.usable_prefixes(), []);
+        let own = status.me.as_ref().unwrap().prefixes.clone();
+        status.standing = Some(Standing::Holds(own.clone()));
+        assert_eq!(status.usable_prefixes(), own);
+        assert!(status.readiness().is_ready());
+    }
+
+    #[test]
     fn an_update_changes_what_is_known_of_its_nodes_alone() {
         let mut status = connected();
         let unreachable = |name: &str| (Arc::from(name), "why".to_owned());

@@ -15,6 +15,7 @@ use crate::world::{Flow, Over, await_ready, metric, page};
 pub(crate) const TESTS: &[Test] = &tests![
     a_partition_a_restart_a_compaction_and_a_freeze_cost_no_packet::<Flow>,
     a_lost_lease_stops_new_pods_keeps_old_ones_and_is_reclaimed::<Flow>,
+    an_agent_that_starts_while_etcd_is_away_keeps_the_data_path_and_attaches_nobody::<Flow>,
     a_lease_that_is_revoked_is_made_good_at_once::<Flow>,
     a_prefix_that_is_anothers_now_is_not_used_any_more::<Flow>,
     a_prefix_changes_hands_only_after_the_grace::<Flow>,
@@ -263,6 +264,29 @@ fn a_lost_lease_stops_new_pods_keeps_old_ones_and_is_reclaimed<P: Over>() {
     let late = running.site.node(0).attach(&running.site.net.chain);
     assert_none_lost(streams);
     running.pods.push(late);
+    Matrix::of(&running.pods).assert_all(12);
+}
+
+fn an_agent_that_starts_while_etcd_is_away_keeps_the_data_path_and_attaches_nobody<P: Over>() {
+    let cluster = Cluster::build(&Layout::new(2));
+    let host = server(&cluster);
+    let mut running = running::<P>(cluster, &host, &json!({}));
+    let own = prefixes(running.site.node(0));
+    let streams = streams(&running.pods);
+    running.plug(false);
+    running.agents.remove(0).kill();
+    let agent = running.site.agent(0);
+    await_word(running.site.node(0), "not ready");
+    // Whose the prefix is now, nobody here knows.
+    refuses(&running, 0, "etcd has not confirmed yet");
+    pings(&running);
+    running.heal();
+    await_ready(running.site.node(0), &agent);
+    assert_eq!(prefixes(running.site.node(0)), own);
+    running
+        .pods
+        .push(running.site.node(0).attach(&running.site.net.chain));
+    assert_none_lost(streams);
     Matrix::of(&running.pods).assert_all(12);
 }
 
