@@ -277,10 +277,11 @@ impl Certificates {
     /// When openssl refuses.
     pub fn make(address: IpAddr) -> Self {
         let program = Path::new("/usr/bin/openssl");
-        let _ = require(program.is_file().then_some(()), "openssl");
+        let program = require(program.is_file().then_some(program), "openssl");
         let directory = scratch("certificates");
         let script = format!(
             "cd {}
+             openssl() {{ {} \"$@\"; }}
              openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.pem -days 30 -subj /CN=test-ca
              for name in server client other; do
                  openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout $name.key -out $name.csr -subj /CN=$name
@@ -290,7 +291,8 @@ impl Certificates {
              openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem -days 30 -extfile server.ext
              openssl x509 -req -in client.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out client.pem -days 30 -extfile client.ext
              openssl x509 -req -in other.csr -signkey other.key -out other.pem -days 30",
-            directory.display()
+            directory.display(),
+            program.display()
         );
         let output = Command::new("/bin/sh")
             .args(["-ec", &script])
