@@ -77,6 +77,8 @@
 //! |---|---|
 //! | etcd cannot be reached | nothing: what is known stays in force and is repaired. A try every half second; a server that answers with errors is left alone for longer, up to 30 s |
 //! | it is there again | what has changed meanwhile is read by its revision; all of it where that has been compacted, or where it is another etcd than it was |
+//! | it has lost what it held | nodes write themselves anew; whoever is missing is kept for ten seconds |
+//! | it answers nonsense | it is away, and the next server is asked |
 //! | longer than `leaseSeconds` | no new pods on this node (ADD 11, STATUS 50); those that are there go on. When it is back, the node gets the same prefixes again, and whoever seems to have gone has ten seconds for coming back |
 //! | longer than `graceSeconds` | others may get its prefixes. A node that finds that takes others, and STATUS (51) names its pods with addresses of former ones until they have been made anew. Therefore let `graceSeconds` be longer than any outage, or pause of a machine |
 //! | the agent starts anew | the same prefixes, under the same leases; nothing is written. New pods wait until etcd has confirmed it |

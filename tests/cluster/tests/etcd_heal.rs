@@ -16,6 +16,7 @@ pub(crate) const TESTS: &[Test] = &tests![
     a_partition_a_restart_a_compaction_and_a_freeze_cost_no_packet::<Flow>,
     a_lost_lease_stops_new_pods_keeps_old_ones_and_is_reclaimed::<Flow>,
     an_agent_that_starts_while_etcd_is_away_keeps_the_data_path_and_attaches_nobody::<Flow>,
+    an_etcd_that_has_lost_everything_is_filled_again::<Flow>,
     a_lease_that_is_revoked_is_made_good_at_once::<Flow>,
     a_prefix_that_is_anothers_now_is_not_used_any_more::<Flow>,
     a_prefix_changes_hands_only_after_the_grace::<Flow>,
@@ -286,6 +287,26 @@ fn an_agent_that_starts_while_etcd_is_away_keeps_the_data_path_and_attaches_nobo
     running
         .pods
         .push(running.site.node(0).attach(&running.site.net.chain));
+    assert_none_lost(streams);
+    Matrix::of(&running.pods).assert_all(12);
+}
+
+fn an_etcd_that_has_lost_everything_is_filled_again<P: Over>() {
+    let cluster = Cluster::build(&Layout::new(3));
+    let host = server(&cluster);
+    let mut running = running::<P>(cluster, &host, &json!({}));
+    let own: Vec<_> = running.nodes().iter().map(prefixes).collect();
+    let streams = streams(&running.pods);
+    running.etcd.lose_everything();
+    running.await_away();
+    running.etcd.restart();
+    await_condition("all have written themselves anew", || {
+        running.etcd.keys(PREFIX).len() == 9
+    });
+    for (node, own) in running.nodes().iter().zip(own) {
+        await_condition("it has its prefixes again", || prefixes(node) == own);
+        await_peers(node, 2);
+    }
     assert_none_lost(streams);
     Matrix::of(&running.pods).assert_all(12);
 }

@@ -1,11 +1,12 @@
 //! The agent's client of etcd by itself, against a real one.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, TcpListener};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use cni_core::cluster::{Node, NodeUid, PeerSource};
+use cni_core::cluster::{Node, NodeUid, PeerEvent, PeerSource};
 use cni_core::testing::conformance::{PeerStore, peer_source};
 use cni_testkit::etcd::Etcd;
 use cni_testkit::{Pod, Test, tests};
@@ -20,6 +21,7 @@ pub(crate) const TESTS: &[Test] = &tests![
     it_keeps_what_a_source_of_nodes_promises,
     nodes_that_claim_at_once_get_all_prefixes_and_none_twice,
     the_next_server_is_asked_where_one_does_not_answer,
+    a_server_that_answers_nonsense_is_not_believed,
 ];
 
 const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
@@ -179,6 +181,62 @@ fn nodes_that_claim_at_once_get_all_prefixes_and_none_twice() {
     assert_eq!(all.len(), 64);
     assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), 64, "{all:?}");
     assert_eq!(etcd.keys("/cni/net/").len(), 96);
+}
+
+/// A server that answers every request so, and goes on with the next.
+fn serve(pod: &Pod, answer: &'static str) -> String {
+    let listener = pod.run(|| TcpListener::bind("127.0.0.1:0").expect("a port"));
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else {
+                return;
+            };
+            std::thread::spawn(move || {
+                let mut request = [0; 4096];
+                while stream.read(&mut request).is_ok_and(|length| length > 0) {
+                    if stream.write_all(answer.as_bytes()).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    url
+}
+
+fn a_server_that_answers_nonsense_is_not_believed() {
+    let pod = Pod::new("etcd");
+    let etcd = Etcd::start(&pod, LOOPBACK);
+    let networks = json!([{ "prefix": "10.244.0.0/16" }]);
+    for answer in [
+        "SSH-2.0-OpenSSH_9.2\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]",
+        "HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n{\"result\":{}}",
+        "HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n<html></html>",
+        "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 999999999999\r\n\r\n{",
+    ] {
+        let bad = serve(&pod, answer);
+        // By itself it is away, and tells of no node and of no lack of nodes.
+        let config = config(std::slice::from_ref(&bad), networks.clone());
+        let event = in_pod(&pod, async || {
+            EtcdSource::observer(&config, Tunnel::Vxlan(1)).next().await
+        });
+        assert!(
+            matches!(event, PeerEvent::Disconnected(_)),
+            "{answer}: {event:?}"
+        );
+        // With another server beside, that one is asked.
+        let config = self::config(&[bad, etcd.url()], networks.clone());
+        in_pod(&pod, async || {
+            let (mut source, tenure) = member(&config, 1);
+            while !matches!(tenure.standing(), Standing::Holds(_)) {
+                let _event = source.next().await;
+            }
+        });
+    }
 }
 
 fn the_next_server_is_asked_where_one_does_not_answer() {

@@ -139,6 +139,15 @@ impl<'a> Etcd<'a> {
         }
     }
 
+    /// Kills it, and removes all that it held.
+    ///
+    /// # Panics
+    /// When that cannot be removed.
+    pub fn lose_everything(&mut self) {
+        self.kill();
+        fs::remove_dir_all(self.directory.join("data")).expect("the test's own files");
+    }
+
     /// Whether it has been killed and not started again.
     pub fn is_dead(&self) -> bool {
         self.process.is_none()

@@ -30,6 +30,11 @@ pub async fn list(client: &mut Client, table: &mut Table) -> Result<Header, Fail
             }
             answer => answer?,
         };
+        // No etcd has no revision: an answer without one is no answer, and above all not that there is no node.
+        if answer.header.revision <= 0 {
+            let words = format!("{} answers a list without a revision", client.server());
+            return Err(Failure::Nonsense(words));
+        }
         let header = header.get_or_insert(answer.header);
         let last = answer.kvs.last().map(|kv| kv.key.clone());
         for mut kv in answer.kvs {

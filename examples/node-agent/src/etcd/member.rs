@@ -351,6 +351,9 @@ impl Member {
             .call("/v3/kv/txn", &txn(&draft.guards, &draft.puts))
             .await?;
         let revision = answer.header.revision;
+        if revision <= 0 || (!answer.succeeded && answer.responses.len() != draft.guards.len()) {
+            return Err(nonsense(client, "a transaction"));
+        }
         if answer.succeeded {
             for put in &draft.puts {
                 let guard = draft.guards.iter().find(|guard| guard.key == put.key);
@@ -400,6 +403,9 @@ async fn take(client: &mut Client, known: Option<i64>, ttl: Duration) -> Result<
     let answer: LeaseAnswer = client
         .call("/v3/lease/grant", &json!({ "TTL": wanted.to_string() }))
         .await?;
+    if answer.id == 0 || answer.ttl <= 0 {
+        return Err(nonsense(client, "the wish for a lease"));
+    }
     Ok(Lease {
         id: answer.id,
         until: begin + length_of(answer.ttl),
@@ -417,6 +423,9 @@ async fn keep_alive(client: &mut Client, id: i64) -> Result<Option<(Lease, i64)>
             answer.error.unwrap_or_default()
         )));
     };
+    if answer.id != id {
+        return Err(nonsense(client, "a lease's sign of life"));
+    }
     let lives = answer.ttl > 0;
     Ok(lives.then(|| {
         (
@@ -427,6 +436,13 @@ async fn keep_alive(client: &mut Client, id: i64) -> Result<Option<(Lease, i64)>
             answer.ttl,
         )
     }))
+}
+
+fn nonsense(client: &Client, what: &str) -> Failure {
+    Failure::Nonsense(format!(
+        "{} answers {what} with what makes no sense",
+        client.server()
+    ))
 }
 
 fn length_of(seconds: i64) -> Duration {

@@ -52,6 +52,8 @@ pub(super) struct Own {
 struct Seen {
     /// `None`: everything has to be listed.
     revision: Option<i64>,
+    /// The highest that there ever was.
+    highest: i64,
     cluster: String,
 }
 
@@ -111,8 +113,7 @@ impl Session {
     async fn connected(&mut self) -> Result<std::convert::Infallible, End> {
         self.client.connect().await?;
         if self.has_lapsed() {
-            self.table.hold(true);
-            self.holding = Some(Instant::now() + TO_RETURN);
+            self.keep_the_silent();
         }
         let revision = match self.seen.revision {
             Some(revision) => revision,
@@ -126,19 +127,36 @@ impl Session {
             self.tell([PeerEvent::InSync]);
         }
         self.backoff.reset();
-        self.ensure().await?;
+        // The leases may have gone meanwhile.
+        self.keep().await?;
         self.follow(&mut watch).await
     }
 
     async fn list(&mut self) -> Result<i64, End> {
         let header = list(&mut self.client, &mut self.table).await?;
-        self.seen.revision = Some(header.revision);
-        self.seen.cluster = header.cluster_id;
+        let another = !self.seen.cluster.is_empty() && self.seen.cluster != header.cluster_id;
+        if another || header.revision < self.seen.highest {
+            tracing::warn!(
+                "etcd has lost what it held, or is another one: who is not in it may be back in a moment"
+            );
+            self.keep_the_silent();
+        }
+        self.seen = Seen {
+            revision: Some(header.revision),
+            highest: header.revision,
+            cluster: header.cluster_id,
+        };
         let all = self.table.all();
         self.away = false;
         self.tell(all);
         self.tell([PeerEvent::InSync]);
         Ok(header.revision)
+    }
+
+    /// Whoever seems to have gone is kept for a while.
+    fn keep_the_silent(&mut self) {
+        self.table.hold(true);
+        self.holding = Some(Instant::now() + TO_RETURN);
     }
 
     /// Waits until the watch has begun. From a revision that has been compacted it begins, too, and is cancelled then.
@@ -210,6 +228,7 @@ impl Session {
             }
             if !answer.fragment {
                 self.seen.revision = self.seen.revision.max(Some(event.kv.mod_revision));
+                self.seen.highest = self.seen.highest.max(event.kv.mod_revision);
             }
         }
         if answer.fragment {
