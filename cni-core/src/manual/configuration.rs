@@ -30,7 +30,8 @@
 //!
 //! | key | default | meaning |
 //! |---|---|---|
-//! | `cluster.file` | required | the file that lists the nodes: [`cluster`](super::cluster) |
+//! | `cluster.file` | this or the next | the file that lists the nodes: [`cluster`](super::cluster) |
+//! | `cluster.etcd` | | the nodes are in an etcd, which the node agent speaks to: [`etcd`](super::etcd) |
 //! | `cluster.node` | by the host's name or addresses | which of them this is |
 //! | `attach` | `{"type": "bridge"}` | how pods are attached to their node: `bridge` or `ptp`, with its keys |
 //! | `ipam` | `{"type": "host-local"}` | without ranges: they are the node's own prefixes |

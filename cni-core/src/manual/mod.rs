@@ -9,6 +9,7 @@
 //! | [`testing`] | testing it: the fake kernel, faults, the contract |
 //! | [`cluster`] | operators: the nodes of a cluster, the file that names them, how it is followed |
 //! | [`shaping`] | operators: limits of a pod's traffic, and tuning of its interface |
+//! | [`etcd`] | operators: the nodes of a cluster in an etcd instead |
 //! | [`configuration`] | operators: keys, variables, exit status, codes, files |
 //! | [`firewall`] | operators: pods beside the host's own rules, and beside each other |
 //! | [`ports`] | operators: ports of the host that lead to pods |
@@ -19,6 +20,7 @@
 pub mod backend;
 pub mod cluster;
 pub mod configuration;
+pub mod etcd;
 pub mod fabric;
 pub mod firewall;
 pub mod packet;

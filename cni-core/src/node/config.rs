@@ -35,10 +35,30 @@ pub struct NodeConfig {
 /// Where the nodes are known from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterSource {
-    /// `cluster.file`: the file that lists them.
-    pub file: PathBuf,
+    /// What tells of them.
+    pub origin: Origin,
     /// `cluster.node`: which of them this is; by default the one with the host's name or one of its addresses.
     pub node: Option<String>,
+}
+
+/// What tells of the nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Origin {
+    /// `cluster.file`: the file that lists them. Plugins read it themselves where no agent lives.
+    File(PathBuf),
+    /// A service that only an agent speaks to: a plugin without one cannot tell what this node is to be.
+    Agent {
+        /// The key below `cluster`, of [`Origin::BY_AGENT`].
+        kind: &'static str,
+        /// The whole section: its keys are the agent's to read.
+        section: String,
+    },
+}
+
+impl Origin {
+    /// The keys below `cluster` that name a service which an agent is needed for.
+    pub const BY_AGENT: [&'static str; 1] = ["etcd"];
 }
 
 /// How a pod is attached to the node.
@@ -193,7 +213,8 @@ pub fn interface_name(object: &Object<'_>, key: &str) -> Result<Option<String>> 
 
 fn cluster(object: &Object<'_>) -> Result<ClusterSource> {
     let cluster = object.object("cluster")?.ok_or_else(|| {
-        let hint = "name the file that lists the nodes, as {\"file\": \"/etc/cni/cluster.json\"}";
+        let hint = "name the file that lists the nodes, as {\"file\": \"/etc/cni/cluster.json\"}, or the service that \
+                    the node agent asks for them";
         Error::new(
             ErrorKind::InvalidConfig,
             format!("`cluster` is missing: {hint}"),
@@ -203,9 +224,38 @@ fn cluster(object: &Object<'_>) -> Result<ClusterSource> {
         Ok(cluster.string(key)?.filter(|text| !text.is_empty()))
     };
     Ok(ClusterSource {
-        file: absolute(&cluster, "file")?.ok_or_else(|| cluster.missing("file"))?,
+        origin: origin(&cluster)?,
         node: text("node")?,
     })
+}
+
+/// Exactly one of the sources that there are.
+fn origin(cluster: &Object<'_>) -> Result<Origin> {
+    let mut origins: Vec<Origin> = absolute(cluster, "file")?
+        .map(Origin::File)
+        .into_iter()
+        .collect();
+    for kind in Origin::BY_AGENT {
+        if let (Some(_), Some(section)) = (cluster.object(kind)?, cluster.member(kind)) {
+            let section = section.get().to_owned();
+            origins.push(Origin::Agent { kind, section });
+        }
+    }
+    let keys = [&["file"], Origin::BY_AGENT.as_slice()].concat();
+    let keys = keys.join("`, `");
+    match (origins.pop(), origins.is_empty()) {
+        (Some(origin), true) => Ok(origin),
+        (Some(_), false) => Err(Error::new(
+            ErrorKind::InvalidConfig,
+            format!("`cluster` has more than one of `{keys}`: the nodes are known from one place"),
+        )),
+        (None, _) => Err(Error::new(
+            ErrorKind::InvalidConfig,
+            format!(
+                "`cluster` has none of `{keys}`: one of them says where the nodes are known from"
+            ),
+        )),
+    }
 }
 
 fn absolute(object: &Object<'_>, key: &str) -> Result<Option<PathBuf>> {

@@ -15,7 +15,10 @@ fn parsed(body: &str) -> NodeConfig {
 fn a_file_is_all_that_has_to_be_said() {
     let config = parsed("");
     assert_eq!(config.network.as_str(), "n");
-    assert_eq!(config.cluster.file, PathBuf::from("/etc/cni/cluster.json"));
+    assert_eq!(
+        config.cluster.origin,
+        Origin::File(PathBuf::from("/etc/cni/cluster.json"))
+    );
     assert_eq!(config.cluster.node, None);
     assert_eq!((config.protocol, config.mtu), (167, None));
     assert!(config.next_hop_objects && config.masquerade);
@@ -79,7 +82,12 @@ fn every_bad_value_is_refused_with_its_name_and_rule() {
 fn the_file_is_named_by_an_absolute_path() {
     for (body, words) in [
         ("", "`cluster` is missing"),
-        (r#","cluster":{}"#, "`cluster.file` is missing"),
+        (r#","cluster":{}"#, "`cluster` has none of `file`, `etcd`"),
+        (
+            r#","cluster":{"file":"/c","etcd":{}}"#,
+            "`cluster` has more than one of `file`, `etcd`",
+        ),
+        (r#","cluster":{"etcd":"http://h"}"#, "`cluster.etcd`"),
         (r#","cluster":{"file":"cluster.json"}"#, "absolute path"),
         (r#","cluster":{"file":7}"#, "a string"),
         (r#","cluster":"/etc/cni/cluster.json""#, "object"),

@@ -26,7 +26,8 @@
 //!
 //! | key | default | |
 //! |---|---|---|
-//! | `cluster.file` | required | absolute path of the file that lists the nodes ([`manual::cluster`](crate::manual::cluster)) |
+//! | `cluster.file` | this or another | absolute path of the file that lists the nodes ([`manual::cluster`](crate::manual::cluster)) |
+//! | `cluster.etcd` | | the nodes are in an etcd, which only the node agent speaks to ([`manual::etcd`](crate::manual::etcd)). Exactly one of these two |
 //! | `cluster.node` | | which of them this is; else the one with the host's name, else the one with an address of the host's |
 //! | `mtu` | 0 | largest packet of a pod in bytes, 576 to 65535; 0: what fits. More than fits is lowered |
 //! | `routeProtocol` | 167 | marks our routes, next hops and rules, and is the number of our routing table: 5 to 252, without those that others are known to use. Each network on a node has its own |
@@ -36,7 +37,8 @@
 //! | `attach` | `{"type": "bridge"}` | how pods are attached: `bridge` or `ptp`, with keys of that plugin beside. Without those that follow from the rest: `mtu`, `ipam`, `gateways`, `isGateway`, `isDefaultGateway`, `ipMasq` |
 //! | `ipam` | `{"type": "host-local"}` | keys of `host-local` (`dataDir`, `routes`, `resolvConf`), but no ranges: they are the node's own prefixes, one address of each family; when a prefix is full, the next one of its family |
 //!
-//! The node agent reads the same configuration, so that both mean the same.
+//! The node agent reads the same configuration, so that both mean the same. Where the nodes are known from a service, the agent
+//! has to live: without it ADD and CHECK answer with code 11, and STATUS with 50.
 //!
 //! # Verbs
 //!
@@ -72,7 +74,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use backend::NodeBackend;
-pub use config::{ClusterSource, Inner, NodeConfig, interface_name};
+pub use config::{ClusterSource, Inner, NodeConfig, Origin, interface_name};
 pub use source::identity;
 pub use state::{State, StateDir};
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
 
-use super::ClusterSource;
+use super::{ClusterSource, Origin};
 use crate::cluster::{Identity, Node, PeerEvent, View, file};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::Host;
@@ -23,13 +23,31 @@ pub(super) fn stamp(path: &Path) -> Result<Option<String>> {
     Ok(fingerprint.is_settled().then(|| fingerprint.to_string()))
 }
 
+/// The file that lists the nodes.
+///
+/// # Errors
+/// [`ErrorKind::TryAgain`] where a service does, which only an agent asks.
+pub(super) fn file_of(source: &ClusterSource) -> Result<&Path> {
+    match &source.origin {
+        Origin::File(path) => Ok(path),
+        Origin::Agent { kind, .. } => Err(Error::new(
+            ErrorKind::TryAgain,
+            format!(
+                "no node agent runs here, and the nodes of this cluster are known from `cluster.{kind}`, which only the agent \
+                 speaks to: start node-agent with this configuration"
+            ),
+        )),
+    }
+}
+
 /// Reads the file, and finds this node in it.
 ///
 /// # Errors
+/// As [`file_of`].
 /// [`ErrorKind::Io`] when the file cannot be read, [`ErrorKind::InvalidConfig`] when something is wrong in it, this node is
 /// not in it, or has no prefixes.
 pub(super) async fn view(host: &Host, source: &ClusterSource) -> Result<View> {
-    let path = source.file.as_path();
+    let path = file_of(source)?;
     let file = file::load(path)?;
     let identity = identity(host, source.node.as_deref(), file.nodes.iter()).await?;
     let mut view = View::new(identity);

@@ -113,7 +113,7 @@ impl<'a> Updater<'a> {
 
     /// All that the node is made from, but its links, in one hash.
     fn source(&self) -> Result<Option<String>> {
-        let Some(file) = source::stamp(&self.network.node.cluster.file)? else {
+        let Some(file) = source::stamp(source::file_of(&self.network.node.cluster)?)? else {
             return Ok(None);
         };
         let boot = fs::read_to_string(BOOT).unwrap_or_default();

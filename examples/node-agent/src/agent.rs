@@ -17,6 +17,7 @@ use crate::pending::Pending;
 use crate::programmer::{Outcome, Programmer};
 use crate::publish::Publisher;
 use crate::status::Status;
+use crate::tenure::Tenure;
 
 /// How many events are taken in before the next step, from each side: then it is time to act even if there are more.
 const MOST_EVENTS: usize = 100_000;
@@ -48,6 +49,8 @@ pub struct Setup {
     pub locator: Box<dyn Locator>,
     /// Tells the plugins.
     pub publisher: Publisher,
+    /// Whether the node's prefixes are its own, where the source has to do with that.
+    pub tenure: Option<Tenure>,
 }
 
 /// Says which node this is.
@@ -297,6 +300,7 @@ impl Agent {
         let now = Instant::now();
         let mut status = self.status.lock();
         status.see(&self.view);
+        status.standing = self.setup.tenure.as_ref().map(Tenure::standing);
         self.news.status(&status, now);
         let Setup {
             source, publisher, ..

@@ -16,11 +16,11 @@
 //! ```
 //!
 //! The configuration is the one that the plugin (`vxlan` or `host-gw`) has, so that both mean the same: `cluster.file` lists
-//! the nodes, and which of them this is follows from `--node`, `cluster.node`, the host's name or its addresses, in this
+//! the nodes, or `cluster.etcd` says where they are ([`cni_core::manual::etcd`]), and which of them this is follows from `--node`, `cluster.node`, the host's name or its addresses, in this
 //! order. `--help` tells all arguments. It needs `CAP_NET_ADMIN` and the host's network namespace; `systemd/node-agent.service`
 //! is a unit that grants that and little else.
 //!
-//! An agent is not needed for a cluster to work: without one, each ADD brings its node up to date. With one, changes of the
+//! An agent is not needed for a cluster to work that is known from a file: without one, each ADD brings its node up to date. With one, changes of the
 //! cluster and damage are acted upon when they happen, and an ADD relies on it.
 //!
 //! # What happens when
@@ -84,6 +84,10 @@ pub mod agent;
 pub mod args;
 pub mod connector;
 pub mod drops;
+#[cfg(feature = "etcd")]
+pub mod etcd;
+#[cfg(feature = "etcd")]
+mod etcd_setup;
 pub mod files;
 pub mod histogram;
 pub mod http;
@@ -103,3 +107,4 @@ pub mod signals;
 pub mod site;
 pub mod status;
 pub mod subnet_env;
+pub mod tenure;

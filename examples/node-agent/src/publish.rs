@@ -9,6 +9,7 @@ use cni_core::{Error, ErrorKind, Result};
 use ipnetwork::IpNetwork;
 
 use crate::status::Status;
+use crate::tenure::Standing;
 use crate::{files, subnet_env};
 
 /// Writes the files.
@@ -34,8 +35,15 @@ impl Publisher {
     /// network's.
     pub fn publish(&self, view: &View, cluster: &[IpNetwork], status: &Status) -> Result<()> {
         let known = status.in_sync || status.compared;
-        let connected = |state: State| state.mtu.is_some();
-        if !known && self.state.read()?.is_some_and(connected) {
+        let connected = |state: &State| state.mtu.is_some();
+        if !known && let Some(mut state) = self.state.read()?.filter(connected) {
+            if let Some(Standing::Withheld(reason)) = &status.standing {
+                // Somebody else may have the prefix by now.
+                state.prefixes.clear();
+                state.ready = false;
+                state.reason = Some(reason.clone());
+                self.state.write(&state)?;
+            }
             return Ok(());
         }
         self.state.write(&self.told(status))?;
@@ -65,7 +73,7 @@ impl Publisher {
         let mut state = State::new(self.network.clone());
         if let Some(me) = &status.me {
             state.node = Some(me.name.to_string());
-            state.prefixes.clone_from(&me.prefixes);
+            state.prefixes = status.usable_prefixes();
         }
         if let Some(connection) = &status.connection {
             state.mtu = Some(connection.mtu);

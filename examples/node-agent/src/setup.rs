@@ -6,9 +6,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use backend_host_gw::HostGw;
 use backend_vxlan::Vxlan;
-use cni_core::cluster::{FileSource, Identity, View};
+use cni_core::cluster::{FileSource, Identity, PeerSource, View};
 use cni_core::host::Host;
-use cni_core::node::{self, Network, Scheme, StateDir};
+use cni_core::node::{self, Network, Origin, Scheme, StateDir};
 use cni_core::runtime::load_list;
 use cni_core::{Error, ErrorKind, Result};
 
@@ -17,6 +17,7 @@ use crate::args::Args;
 use crate::connector::Connector;
 use crate::drops::DropCounts;
 use crate::publish::Publisher;
+use crate::tenure::Tenure;
 
 /// The plugins whose configuration is understood.
 const TYPES: [(&str, &dyn Scheme); 2] = [("vxlan", &Vxlan), ("host-gw", &HostGw)];
@@ -27,7 +28,25 @@ pub struct Maker {
     args: Args,
     host: Host,
     network: Network,
+    /// The network's configuration, as far as a source has to know it.
+    hints: Hints,
     drops: Arc<DropCounts>,
+}
+
+/// What a source tells others of this node's data path.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Hints {
+    /// The network identifier of a VXLAN; `None` where there is no tunnel.
+    pub(crate) vni: Option<u32>,
+    /// `dataPath`.
+    pub(crate) data_path: Option<String>,
+}
+
+/// A source, how nodes are told apart in it, and what it knows of this node's right to its prefixes.
+pub(crate) struct Found {
+    pub(crate) source: Box<dyn PeerSource>,
+    pub(crate) configured: Option<String>,
+    pub(crate) tenure: Option<Tenure>,
 }
 
 impl Maker {
@@ -36,13 +55,14 @@ impl Maker {
     /// # Errors
     /// What is wrong in it.
     pub fn new(args: Args, host: Host) -> Result<Self> {
-        let network = read(&args)?;
+        let (network, hints) = read(&args)?;
         let table = network.fabric.owner().table;
         let drops = DropCounts::new(Arc::clone(&host.firewall), table);
         Ok(Self {
             args,
             host,
             network,
+            hints,
             drops: Arc::new(drops),
         })
     }
@@ -72,15 +92,41 @@ impl Maker {
     /// # Errors
     /// The source of nodes cannot be followed.
     pub fn setup(&self) -> Result<Setup> {
+        let found = self.source()?;
         Ok(Setup {
-            source: Box::new(FileSource::new(&self.network.node.cluster.file)?),
+            source: found.source,
             programmer: Box::new(self.connector()),
             locator: Box::new(Named {
                 host: self.host.clone(),
-                configured: self.network.node.cluster.node.clone(),
+                configured: found.configured,
             }),
             publisher: self.publisher(),
+            tenure: found.tenure,
         })
+    }
+
+    fn source(&self) -> Result<Found> {
+        let cluster = &self.network.node.cluster;
+        match &cluster.origin {
+            Origin::File(path) => Ok(Found {
+                source: Box::new(FileSource::new(path)?),
+                configured: cluster.node.clone(),
+                tenure: None,
+            }),
+            #[cfg(feature = "etcd")]
+            Origin::Agent {
+                kind: "etcd",
+                section,
+            } => crate::etcd_setup::source(
+                section,
+                &self.network.node,
+                &self.host,
+                &self.hints,
+                self.args.task == crate::args::Task::Run,
+            ),
+            Origin::Agent { kind, .. } => Err(unknown(kind)),
+            _ => Err(unknown("what the configuration names")),
+        }
     }
 
     /// What makes the kernel be as it must.
@@ -102,7 +148,7 @@ impl Maker {
 
 impl Reload for Maker {
     fn reload(&mut self) -> Result<Setup> {
-        let network = read(&self.args)?;
+        let (network, hints) = read(&self.args)?;
         let (old, new) = (&self.network.node, &network.node);
         let same = (&old.network, old.protocol, &old.state_dir)
             == (&new.network, new.protocol, &new.state_dir);
@@ -112,20 +158,29 @@ impl Reload for Maker {
             return Err(Error::new(ErrorKind::InvalidConfig, message));
         }
         self.network = network;
+        self.hints = hints;
         self.setup()
     }
 }
 
 /// Reads the configuration, as the plugin gets it.
-fn read(args: &Args) -> Result<Network> {
-    let mut network = network(&args.config)?;
+fn read(args: &Args) -> Result<(Network, Hints)> {
+    let (mut network, hints) = network(&args.config)?;
     if let Some(name) = &args.node {
         network.node.cluster.node = Some(name.clone());
     }
-    Ok(network)
+    Ok((network, hints))
 }
 
-fn network(path: &Path) -> Result<Network> {
+/// A source that this agent was built without.
+fn unknown(kind: &str) -> Error {
+    Error::new(
+        ErrorKind::InvalidConfig,
+        format!("`cluster.{kind}` is no source of nodes that this agent was built with"),
+    )
+}
+
+fn network(path: &Path) -> Result<(Network, Hints)> {
     let list = load_list(path)?;
     let scheme = |name: &str| TYPES.iter().find(|(known, _)| *known == name);
     let mut plugins = list
@@ -141,9 +196,17 @@ fn network(path: &Path) -> Result<Network> {
         );
         return Err(Error::new(ErrorKind::InvalidConfig, message));
     };
-    scheme
-        .network(&list.config_of(plugin)?)
-        .map_err(|error| error.context(format!("in {}", path.display())))
+    let config = list.config_of(plugin)?;
+    let read = || {
+        let object = config.object()?;
+        let vni = object.u32("vni")?.unwrap_or(1);
+        let hints = Hints {
+            vni: (plugin.plugin_type == "vxlan").then_some(vni),
+            data_path: object.string("dataPath")?,
+        };
+        Ok((scheme.network(&config)?, hints))
+    };
+    read().map_err(|error: Error| error.context(format!("in {}", path.display())))
 }
 
 /// Finds this node as the plugins do.

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cni_core::cluster::{Conflict, Node, NodeChange, View};
+use ipnetwork::IpNetwork;
 use tokio::time::Instant;
 
 use crate::histogram::Histogram;
 use crate::programmer::{Connection, Outcome};
+use crate::tenure::Standing;
 
 /// How many failures are kept in words.
 const MOST_WORDS: usize = 20;
@@ -40,6 +42,8 @@ pub struct Status {
     pub errors: Vec<String>,
     /// Routes of others that stand in the way of ours, and limits of the kernel's that are too low.
     pub clashes: Vec<String>,
+    /// Whether the node's prefixes are its own; `None` where the source has nothing to do with that.
+    pub standing: Option<Standing>,
     /// Since when the loop has been busy with one step.
     pub busy_since: Option<Instant>,
     /// What only ever goes up.
@@ -119,6 +123,21 @@ impl Status {
         keep(&mut self.clashes, &outcome.clashes);
     }
 
+    /// Those of the node's prefixes from which new pods may have addresses.
+    pub fn usable_prefixes(&self) -> Vec<IpNetwork> {
+        let mut prefixes = self
+            .me
+            .as_ref()
+            .map(|me| me.prefixes.clone())
+            .unwrap_or_default();
+        match &self.standing {
+            None => {}
+            Some(Standing::Withheld(_)) => prefixes.clear(),
+            Some(Standing::Holds(held)) => prefixes.retain(|prefix| held.contains(prefix)),
+        }
+        prefixes
+    }
+
     /// Whether the loop makes progress.
     pub fn is_alive(&self, now: Instant) -> bool {
         self.busy_since.is_none_or(|since| now < since + STUCK)
@@ -144,6 +163,9 @@ impl Status {
                 missing.push(format!("node {} has no pod prefix of its own", me.name));
             }
             _ => {}
+        }
+        if let Some(Standing::Withheld(reason)) = &self.standing {
+            missing.push(reason.clone());
         }
         missing.extend(self.errors.iter().cloned());
         let flaws = &mut readiness.flaws;
@@ -306,6 +328,22 @@ mod tests {
                 .line()
                 .starts_with("connected, 1 of 2 peers reachable; ")
         );
+    }
+
+    #[test]
+    fn prefixes_that_are_not_known_to_be_the_nodes_own_are_not_used_for_new_pods() {
+        let mut status = connected();
+        assert_eq!(status.usable_prefixes().len(), 1);
+        status.standing = Some(Standing::Withheld("the lease has run out".to_owned()));
+        assert_eq!(status.usable_prefixes(), []);
+        assert_eq!(status.readiness().missing, ["the lease has run out"]);
+        // What the source tells may be older than what is held.
+        status.standing = Some(Standing::Holds(vec!["10.244.9.0/24".parse().unwrap()]));
+        assert_eq!(status.usable_prefixes(), []);
+        let own = status.me.as_ref().unwrap().prefixes.clone();
+        status.standing = Some(Standing::Holds(own.clone()));
+        assert_eq!(status.usable_prefixes(), own);
+        assert!(status.readiness().is_ready());
     }
 
     #[test]

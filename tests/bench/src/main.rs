@@ -15,6 +15,7 @@ use std::process::ExitCode;
 mod chain;
 mod cluster;
 mod contestants;
+mod etcd;
 mod floor;
 mod gc;
 mod heal;
@@ -45,6 +46,8 @@ Sections (default: all):
   cluster     a node with 1,000, 10,000 and 40,000 peers: beside ip and bridge, and beside messages encoded before
   changes     among 10,000 peers: one that moves, and a thousand at once
   node        ADD on a node of a cluster of 10 and of 10,000 nodes, beside the bridge's
+  etcd        1,000 nodes that claim a prefix at once, beside Flannel's algorithm, on a real etcd; 1,000 and 5,000 nodes
+              that follow it: memory, load, and how soon a change is everywhere
   heal        from damage to repair by the agent, for all that a node can suffer
   throughput  from pod to pod on another node, beside the same way made by hand
 ";
@@ -71,7 +74,7 @@ impl Options {
                 }
                 "--dynamic" => options.dynamic = true,
                 "size" | "requests" | "verbs" | "parallel" | "chain" | "ports" | "store" | "gc"
-                | "node" | "cluster" | "changes" | "heal" | "throughput" => {
+                | "node" | "cluster" | "changes" | "etcd" | "heal" | "throughput" => {
                     options.sections.push(word)
                 }
                 _ => return Err(HELP.to_owned()),
@@ -146,6 +149,9 @@ fn run(words: impl Iterator<Item = String>) -> Result<(), String> {
     run_clusters(&options);
     if options.wants("node") {
         node::run(&contestants, options.runs);
+    }
+    if options.wants("etcd") {
+        etcd::run(&contestants);
     }
     if options.wants("heal") {
         heal::run(&contestants, options.runs);

@@ -7,6 +7,10 @@ mod agent_tell;
 mod alone;
 mod closed;
 mod direct;
+mod etcd;
+mod etcd_flannel;
+mod etcd_heal;
+mod etcd_source;
 mod flannel;
 mod forward;
 mod lab;
@@ -40,6 +44,10 @@ fn main() -> ExitCode {
         update::TESTS,
         verbs::TESTS,
         told::TESTS,
+        etcd::TESTS,
+        etcd_flannel::TESTS,
+        etcd_heal::TESTS,
+        etcd_source::TESTS,
     ]
     .concat();
     run_with_plugins(&all)

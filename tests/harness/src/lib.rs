@@ -27,6 +27,7 @@ mod capture;
 pub mod cluster;
 mod counters;
 mod echo;
+pub mod etcd;
 mod flow;
 mod namespaces;
 mod netlink;

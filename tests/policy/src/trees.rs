@@ -86,10 +86,58 @@ fn no_plugin_carries_what_only_a_daemon_or_a_tool_needs() {
     }
 }
 
+/// What asks a service for the nodes of a cluster is the agent's.
+#[test]
+fn nothing_but_the_agent_speaks_to_etcd() {
+    let client = [
+        "hyper",
+        "http",
+        "rustls",
+        "tokio-rustls",
+        "ring",
+        "base64",
+        "etcd-client",
+    ];
+    for package in [
+        "cni-core",
+        "backend-bridge",
+        "backend-vxlan",
+        "backend-host-gw",
+        "cni-plugins",
+    ] {
+        let tree = tree(&["--package", package, "--all-features"]);
+        assert_without(&tree, &client);
+    }
+}
+
+/// A client of etcd's gRPC would need protoc where it is built, and three times as many crates.
+#[test]
+fn the_agents_client_of_etcd_is_http_and_tls_and_no_more() {
+    let tree = tree(&["--package=node-agent"]);
+    assert_without(
+        &tree,
+        &[
+            "axum",
+            "h2",
+            "reqwest",
+            "tower",
+            "openssl",
+            "native-tls",
+            "aws-lc-sys",
+            "etcd-client",
+            "tonic",
+            "prost",
+            "clap",
+            "regex",
+            "mockall",
+        ],
+    );
+}
+
 /// Three pages need no framework, and a cluster file no client: an agent is on every node, and has to be small.
 #[test]
 fn the_node_agent_has_no_framework() {
-    let tree = tree(&["--package=node-agent"]);
+    let tree = tree(&["--package=node-agent", "--no-default-features"]);
     assert_without(
         &tree,
         &[

@@ -159,6 +159,7 @@ impl Stage {
                 subnet_env: Some(directory.path().join("subnet.env")),
                 masquerade: true,
             },
+            tenure: None,
         };
         let status = Shared::default();
         let mut agent = Agent::new(

@@ -188,6 +188,17 @@ impl Cluster {
             .expect("the switch has a port for each node");
     }
 
+    /// Pulls the cable of the stranger in a segment out of its switch, or puts it back.
+    ///
+    /// # Panics
+    /// When there is no stranger.
+    pub fn set_strangers_cable(&self, segment: Segment, plugged: bool) {
+        let port = format!("stranger{}", segment.switch());
+        self.switches
+            .run(|| wire::set_up(&port, plugged))
+            .expect("the switch has a port for the stranger");
+    }
+
     /// What a cluster file says about the nodes at these positions.
     pub fn describe(&self, positions: impl IntoIterator<Item = usize>) -> Value {
         let nodes: Vec<Value> = positions

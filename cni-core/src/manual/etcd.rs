@@ -1,0 +1,96 @@
+//! Nodes in an etcd: how to set it up, what stands in it, and what happens when something does.
+//!
+//! A cluster file has to be the same on every node, and somebody has to write it. With an etcd (v3, 3.4 or later) nobody has: each
+//! node's agent claims a prefix of the pods' network, says where the node is, and follows the others.
+//!
+//! ```json
+//! {
+//!     "cniVersion": "1.1.0", "name": "pods",
+//!     "plugins": [{
+//!         "type": "vxlan",
+//!         "cluster": { "etcd": {
+//!             "endpoints": ["https://192.0.2.7:2379", "https://192.0.2.8:2379"],
+//!             "caFile": "/etc/cni/etcd/ca.pem",
+//!             "certFile": "/etc/cni/etcd/node.pem", "keyFile": "/etc/cni/etcd/node.key",
+//!             "podNetworks": [
+//!                 { "prefix": "10.244.0.0/16", "nodeLength": 24 },
+//!                 { "prefix": "fd00:244::/48", "nodeLength": 64 }
+//!             ]
+//!         } }
+//!     }]
+//! }
+//! ```
+//!
+//! The same file on every node; which node this is follows from `--node`, `cluster.node` or the host's name, and has to be another
+//! on every machine. `node-agent` has to run: the plugins do not speak to etcd, and answer ADD with code 11 and STATUS with 50
+//! where no agent lives. DEL and GC need neither.
+//!
+//! # Keys of `cluster.etcd`
+//!
+//! | key | default | |
+//! |---|---|---|
+//! | `endpoints` | required | the servers, `http://HOST:PORT` or `https://HOST:PORT`; the next one is tried when one fails |
+//! | `podNetworks` | required | at most one network of each family: `prefix`, and `nodeLength`, the length of a node's prefix (24, 64). Each node gets one prefix of each |
+//! | `prefix` | `/cni/NAME` | what all keys begin with; NAME is the network's |
+//! | `caFile` | with https required | PEM: who may have signed the servers' certificates. What the host trusts for the web does not count |
+//! | `certFile`, `keyFile` | | PEM: this node's certificate, where the servers ask for one |
+//! | `user`, `passwordFile` | | a user of etcd's |
+//! | `tokenFile` | | a token of etcd's, which somebody else keeps fresh |
+//! | `leaseSeconds` | 300 | how long a node's entry lives after the node was heard of last: 5 to 604800 |
+//! | `graceSeconds` | 86400 | how long nobody else gets its prefixes after that: at least `leaseSeconds` |
+//! | `addresses` | from the way to etcd | where the other nodes reach this one: the address from which it reaches etcd, and the first one of the other family on the same link |
+//! | `layout` | `nodes` | `flannel`: the keys are Flannel's, see below |
+//!
+//! Files are read again with each connection, password and token also when the server does not take them any more: what was renewed
+//! counts without a restart. Their contents are in no log.
+//!
+//! # Rights
+//!
+//! Reading and writing keys below the prefix is enough; leases need no right of their own in etcd:
+//!
+//! ```console
+//! $ etcdctl role add nodes
+//! $ etcdctl role grant-permission --prefix=true nodes readwrite /cni/pods/
+//! $ etcdctl user add agent && etcdctl user grant-role agent nodes
+//! ```
+//!
+//! etcd's gateway does not take a certificate's name for a user: with `auth enable`, a user and a password are needed beside the
+//! certificate. Whoever may write the keys can move any node's traffic: a record is checked, but that is no proof of who wrote it.
+//!
+//! # What stands in etcd
+//!
+//! | key | value | lease |
+//! |---|---|---|
+//! | `PREFIX/nodes/UID` | the node, as an entry of a [cluster file](super::cluster) | `leaseSeconds` |
+//! | `PREFIX/claims/10.244.7.0-24` | `{"uid": UID, "name": NAME}`: whose the prefix is | `graceSeconds` |
+//!
+//! A node asks for prefixes in an order that follows from its uid, so that a thousand nodes that begin at once meet rarely; which of
+//! two has one is decided by etcd, in one transaction that writes claims and entry. A claim without a lease is a reservation: written
+//! by an operator, it gives a node a certain prefix for good. Deleting both keys takes a node out.
+//!
+//! Others use of an entry what is sound: prefixes inside `podNetworks` and claimed by that node, addresses that are not their own, 4
+//! KiB at most. What is not is left out and told by name (`/readyz`, `source_rejected`); the rest goes on.
+//!
+//! # What happens when
+//!
+//! | | |
+//! |---|---|
+//! | etcd cannot be reached | nothing: what is known stays in force and is repaired. A try every half second; a server that answers with errors is left alone for longer, up to 30 s |
+//! | it is there again | what has changed meanwhile is read by its revision; all of it where that has been compacted, or where it is another etcd than it was |
+//! | it has lost what it held | nodes write themselves anew; whoever is missing is kept for ten seconds |
+//! | it answers nonsense | it is away, and the next server is asked |
+//! | longer than `leaseSeconds` | no new pods on this node (ADD 11, STATUS 50); those that are there go on. When it is back, the node gets the same prefixes again, and whoever seems to have gone has ten seconds for coming back |
+//! | longer than `graceSeconds` | others may get its prefixes. A node that finds that takes others, and STATUS (51) names its pods with addresses of former ones until they have been made anew. Therefore let `graceSeconds` be longer than any outage, or pause of a machine |
+//! | the agent starts anew | the same prefixes, under the same leases; nothing is written. New pods wait until etcd has confirmed it |
+//! | a node's keys are deleted or overwritten | it makes them good, once a second at most |
+//! | two machines have one name | the second one waits, is not ready, and says why |
+//! | a node gets another address | its entry says so when it reaches etcd from there, or within 30 s |
+//!
+//! # Together with Flannel
+//!
+//! With `"layout": "flannel"`, `"dataPath": "classic"` and one network of IPv4 the keys are those of Flannel's etcd mode,
+//! `/coreos.com/network/subnets/10.244.7.0-24`, and so are the values: our nodes and Flannel's form one network, and a
+//! machine can go over from one to the other. Nodes are known by their addresses there: an entry with this node's address is taken over
+//! with its prefix. The lease is a day by default, as Flannel's, and there is no other grace than that. `podNetworks` and `vni` have to
+//! be as in Flannel's `config` key, which is not read. Entries of other backends are told by name and left out; of an entry with
+//! two families, the IPv4 one is used.

@@ -1,0 +1,79 @@
+//! What this node tells of itself.
+
+use std::net::IpAddr;
+
+use async_trait::async_trait;
+use cni_core::cluster::Capability;
+use cni_core::host::Host;
+use cni_core::host::netlink::NetlinkExt as _;
+
+/// What a node tells of itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Where other nodes reach it: one address of a family at most.
+    pub addresses: Vec<IpAddr>,
+    /// MTU of the link that bears them, in bytes.
+    pub mtu: Option<u32>,
+    /// What its data path can do; `None` where that is left to the kernel.
+    pub capabilities: Option<Vec<Capability>>,
+}
+
+/// Who knows.
+#[async_trait]
+pub trait Knows: Send + Sync + std::fmt::Debug {
+    /// The facts. `local` is this host's address on the connection with etcd.
+    ///
+    /// # Errors
+    /// A sentence that says what cannot be found out, and what to do.
+    async fn facts(&self, local: Option<IpAddr>) -> Result<Facts, String>;
+}
+
+/// The host's links tell.
+#[derive(Debug, Clone)]
+pub struct OfHost {
+    /// The kernel.
+    pub host: Host,
+    /// `addresses` of the configuration.
+    pub configured: Vec<IpAddr>,
+    /// From `dataPath` of the configuration.
+    pub capabilities: Option<Vec<Capability>>,
+}
+
+#[async_trait]
+impl Knows for OfHost {
+    /// The configured addresses, else the one from which etcd is reached, and the first of the other family on the same link.
+    async fn facts(&self, local: Option<IpAddr>) -> Result<Facts, String> {
+        let all = self.host.netlink.addresses(None).await;
+        let all = all.map_err(|error| format!("the host's addresses cannot be read: {error}"))?;
+        let local = local.filter(|local| !local.is_loopback());
+        let Some(first) = self.configured.first().copied().or(local) else {
+            return Err("etcd is reached over the loopback interface, which tells nothing of where other nodes reach this one: \
+                        set `cluster.etcd.addresses`"
+                .to_owned());
+        };
+        let Some(bearer) = all.iter().find(|address| address.address.ip() == first) else {
+            return Err(format!("no link of this host has the address {first}"));
+        };
+        let mut addresses = self.configured.clone();
+        if addresses.is_empty() {
+            let second = all.iter().find(|address| {
+                let usable = address.scope == 0 && !address.tentative && !address.dad_failed;
+                usable
+                    && address.link == bearer.link
+                    && address.address.is_ipv6() != first.is_ipv6()
+            });
+            addresses = [Some(first), second.map(|address| address.address.ip())]
+                .into_iter()
+                .flatten()
+                .collect();
+        }
+        addresses.sort_unstable();
+        let link = self.host.netlink.link(&bearer.link).await;
+        let link = link.map_err(|error| format!("{} cannot be read: {error}", bearer.link))?;
+        Ok(Facts {
+            addresses,
+            mtu: link.map(|link| link.mtu),
+            capabilities: self.capabilities.clone(),
+        })
+    }
+}

@@ -1,0 +1,28 @@
+//! etcd as the source of nodes, and as the place where a node gets its prefix.
+//!
+//! ```text
+//!                    ┌── Client: two connections, HTTP and JSON ──► etcd
+//!   EtcdSource ──► Session ──► Table (pure): what is there, what of it may be told
+//!        │           └── Member: this node's claims, its entry, its leases
+//!        ▼                  └──► Tenure: may new pods be attached? ──► agent ──► plugins
+//!      events
+//! ```
+//!
+//! What operators have to know is in [`cni_core::manual::etcd`].
+
+pub mod api;
+pub mod backoff;
+pub mod client;
+pub mod config;
+pub mod facts;
+pub mod layout;
+pub mod list;
+pub mod member;
+pub mod ranges;
+mod session;
+mod source;
+pub mod table;
+mod tls;
+
+pub use config::EtcdConfig;
+pub use source::EtcdSource;

@@ -1,0 +1,108 @@
+//! From the section `cluster.etcd` to a source.
+
+use std::fs;
+use std::sync::Arc;
+
+use cni_core::cluster::{Capability, NodeUid};
+use cni_core::host::Host;
+use cni_core::node::{NodeConfig, StateDir};
+use cni_core::{Error, ErrorKind, Result};
+
+use crate::etcd::config::LayoutKind;
+use crate::etcd::facts::OfHost;
+use crate::etcd::layout::Tunnel;
+use crate::etcd::member::Member;
+use crate::etcd::ranges::Range;
+use crate::etcd::{EtcdConfig, EtcdSource};
+use crate::setup::{Found, Hints};
+use crate::tenure::Tenure;
+
+/// Where the kernel has the host's name.
+const HOSTNAME: &str = "/proc/sys/kernel/hostname";
+
+/// The source. As a member, it keeps this node's own part in etcd, too.
+pub(crate) fn source(
+    section: &str,
+    node: &NodeConfig,
+    host: &Host,
+    hints: &Hints,
+    member: bool,
+) -> Result<Found> {
+    let config = EtcdConfig::parse(section, node.network.as_str())?;
+    let is_flannel = config.layout == LayoutKind::Flannel;
+    let tunnel = hints.vni.map_or(Tunnel::None, Tunnel::Vxlan);
+    if is_flannel {
+        joinable(&config, hints)?;
+    }
+    // Flannel's nodes are known by their addresses.
+    let configured = node.cluster.node.clone().filter(|_| !is_flannel);
+    if !member {
+        return Ok(Found {
+            source: Box::new(EtcdSource::observer(&config, tunnel)),
+            configured,
+            tenure: None,
+        });
+    }
+    let name = name(node)?;
+    let capabilities = match hints.data_path.as_deref() {
+        Some("classic") => Some(vec![Capability::Classic]),
+        Some("flow") => Some(vec![Capability::Flow]),
+        _ => None,
+    };
+    let former = StateDir::of(node).read()?.map(|state| state.prefixes);
+    let mut itself = Member::new(
+        config.clone(),
+        NodeUid::new(&name),
+        name,
+        former.unwrap_or_default(),
+    );
+    if hints.vni.is_some() {
+        itself = itself.with_vtep();
+    }
+    let knows = OfHost {
+        host: host.clone(),
+        configured: config.addresses.clone(),
+        capabilities,
+    };
+    let tenure = Tenure::new("etcd has not confirmed yet that this node's prefix is its own");
+    let source = EtcdSource::member(&config, tunnel, itself, Arc::new(knows), tenure.clone());
+    Ok(Found {
+        source: Box::new(source),
+        configured,
+        tenure: Some(tenure),
+    })
+}
+
+/// Flannel has VXLAN with Ethernet inside, and of ours one device meets one of its two.
+fn joinable(config: &EtcdConfig, hints: &Hints) -> Result<()> {
+    let invalid = |message: &str| Err(Error::new(ErrorKind::InvalidConfig, message));
+    let ipv4 = |range: &Range| !range.prefix().is_ipv6();
+    if config.networks.len() > 1 || !config.networks.iter().all(ipv4) {
+        return invalid(
+            "`cluster.etcd.podNetworks` must have one entry, of IPv4, with layout \"flannel\": Flannel's keys begin with an IPv4 \
+             prefix, and it has a device of its own for IPv6",
+        );
+    }
+    let classic = hints.data_path.as_deref() == Some("classic");
+    if hints.vni.is_some() && !classic {
+        return invalid(
+            "`dataPath` must be \"classic\" with `cluster.etcd.layout` \"flannel\": Flannel knows no other",
+        );
+    }
+    Ok(())
+}
+
+/// What this node is called.
+fn name(node: &NodeConfig) -> Result<String> {
+    if let Some(name) = &node.cluster.node {
+        return Ok(name.clone());
+    }
+    let hostname = fs::read_to_string(HOSTNAME).unwrap_or_default();
+    match hostname.trim() {
+        "" | "localhost" | "(none)" => {
+            let message = "this host has no name of its own, by which its entry in etcd could be known: say which node it is in \"cluster.node\", or by --node";
+            Err(Error::new(ErrorKind::InvalidConfig, message))
+        }
+        name => Ok(name.to_owned()),
+    }
+}

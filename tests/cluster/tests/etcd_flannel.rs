@@ -1,0 +1,111 @@
+//! Our nodes and Flannel's in one etcd: the exact keys and values, and a node as Flannel makes it.
+
+use std::fmt::Write as _;
+
+use cni_testkit::cluster::{
+    Attached, Cluster, Families, Layout, Matrix, await_condition, flannel_mac, join_as_flannel,
+};
+use cni_testkit::etcd::Etcd;
+use cni_testkit::{Process, Test, require, tests};
+use serde_json::{Value, json};
+
+use crate::etcd::{Site, await_peers, await_word, prefixes, server};
+use crate::lab;
+use crate::world::{Classic, Over, await_ready, device_mac};
+
+pub(crate) const TESTS: &[Test] = &tests![our_nodes_and_flannels_are_one_network::<Classic>,];
+
+const SUBNETS: &str = "/coreos.com/network/subnets/";
+
+/// What Flannel's daemon writes for a node.
+fn lease(address: &str, mac: &str) -> String {
+    format!(
+        r#"{{"PublicIP":"{address}","PublicIPv6":null,"BackendType":"vxlan","BackendData":{{"VNI":1,"VtepMAC":"{mac}"}}}}"#
+    )
+}
+
+fn our_nodes_and_flannels_are_one_network<P: Over>() {
+    let _ = require(lab::which("ip"), "iproute2");
+    let layout = Layout::new(3).pods(Families::V4).underlay(Families::V4);
+    let cluster = Cluster::build(&layout);
+    let host = server(&cluster);
+    let etcd = Etcd::start(&host.pod, host.addresses[0]);
+    etcd.put(
+        "/coreos.com/network/config",
+        r#"{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan"}}"#,
+        0,
+    );
+    let keys = json!({ "layout": "flannel", "podNetworks": [{ "prefix": "10.244.0.0/16" }] });
+    let site = Site::over(cluster, P::PATH, &host, &keys);
+    let flannel = site.node(2);
+    let mac = flannel_mac(flannel, &flannel.pod_prefixes()[0]);
+    etcd.put(
+        &format!("{SUBNETS}10.244.3.0-24"),
+        &lease("192.0.2.3", &mac),
+        0,
+    );
+    // The first of ours was Flannel's until now: what it had is found by its address.
+    etcd.put(
+        &format!("{SUBNETS}10.244.1.0-24"),
+        &lease("192.0.2.1", "0e:00:00:00:00:01"),
+        0,
+    );
+    let agents: Vec<Process> = (0..2).map(|position| site.agent(position)).collect();
+    for (position, agent) in agents.iter().enumerate() {
+        await_ready(site.node(position), agent);
+        await_peers(site.node(position), 2);
+    }
+    assert_eq!(prefixes(site.node(0)), ["10.244.1.0/24"]);
+    for position in 0..2 {
+        let node = site.node(position);
+        let own = prefixes(node).remove(0);
+        let key = format!("{SUBNETS}{}", own.replace('/', "-"));
+        let kept = etcd.keys(&key).remove(0);
+        assert_eq!(kept.key, key);
+        assert_eq!(
+            kept.value,
+            lease(&node.addresses()[0].to_string(), &device_mac(node))
+        );
+    }
+    let mut pods: Vec<Attached> = (0..2)
+        .map(|position| site.node(position).attach(&site.net.chain))
+        .collect();
+    // What Flannel's daemon does with what it finds in etcd.
+    join_as_flannel(flannel, &[], |_, _| String::new());
+    let mut script = String::new();
+    for kept in etcd
+        .keys(SUBNETS)
+        .iter()
+        .filter(|kept| !kept.key.contains("10.244.3.0"))
+    {
+        let subnet = kept.key.trim_start_matches(SUBNETS).replace('-', "/");
+        let base = subnet.split('/').next().unwrap_or_default();
+        let value: Value = serde_json::from_str(&kept.value).expect("a lease");
+        let mac = value["BackendData"]["VtepMAC"]
+            .as_str()
+            .expect("a hardware address");
+        let address = value["PublicIP"].as_str().expect("an address");
+        let _ = writeln!(
+            script,
+            "ip neigh replace {base} lladdr {mac} dev flannel.1 nud permanent\n\
+             bridge fdb append {mac} dev flannel.1 dst {address}\n\
+             ip route replace {subnet} via {base} dev flannel.1 onlink"
+        );
+    }
+    flannel.sh(&script);
+    pods.push(flannel.attach(&lab::bridge(flannel)));
+    Matrix::of(&pods).assert_all(6);
+    // One that speaks another tunnel is told by name, and left out.
+    let other = r#"{"PublicIP":"192.0.2.9","PublicIPv6":null,"BackendType":"udp"}"#;
+    etcd.put(&format!("{SUBNETS}10.244.9.0-24"), other, 0);
+    await_word(site.node(0), "its backend is \"udp\"");
+    // Flannel's node leaves.
+    etcd.delete(&format!("{SUBNETS}10.244.3.0-24"));
+    await_condition("nothing is left of it", || {
+        !site
+            .node(0)
+            .sh("ip route show table all")
+            .contains("10.244.3.0")
+    });
+    Matrix::of(&pods[..2]).assert_all(2);
+}

@@ -1,0 +1,408 @@
+//! A real etcd for a test: Debian's `etcd-server`, in a namespace of the cluster's underlay.
+
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::cluster::await_condition;
+use crate::{Pod, Process, require};
+
+/// The port on which clients are served.
+pub const PORT: u16 = 2379;
+/// A second one without TLS, on the loopback interface of etcd's own namespace, for the test itself.
+const OWN_PORT: u16 = 2378;
+
+/// An etcd with one member, killed and removed when dropped.
+#[derive(Debug)]
+pub struct Etcd<'a> {
+    pod: &'a Pod,
+    address: IpAddr,
+    directory: PathBuf,
+    arguments: Vec<String>,
+    process: Option<Process>,
+}
+
+/// A key as etcd has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// The key.
+    pub key: String,
+    /// The value.
+    pub value: String,
+    /// The lease; 0 is none.
+    pub lease: i64,
+    /// The revision in which it came into being.
+    pub created: i64,
+    /// The revision in which it was written last.
+    pub written: i64,
+}
+
+/// The files of a certificate authority, a server and a client.
+#[derive(Debug, Clone)]
+pub struct Certificates {
+    directory: PathBuf,
+}
+
+impl<'a> Etcd<'a> {
+    /// Starts an etcd that serves clients at an address of the pod's. Skips the test where it is not installed.
+    ///
+    /// # Panics
+    /// When it does not answer within 20 seconds.
+    pub fn start(pod: &'a Pod, address: IpAddr) -> Self {
+        Self::with(pod, address, "http", &[])
+    }
+
+    /// As [`Etcd::start`], for clients with certificates alone.
+    ///
+    /// # Panics
+    /// As [`Etcd::start`].
+    pub fn with_certificates(pod: &'a Pod, address: IpAddr, files: &Certificates) -> Self {
+        let file = |name: &str| files.path(name).display().to_string();
+        let arguments = [
+            "--client-cert-auth".to_owned(),
+            "--trusted-ca-file".to_owned(),
+            file("ca.pem"),
+            "--cert-file".to_owned(),
+            file("server.pem"),
+            "--key-file".to_owned(),
+            file("server.key"),
+        ];
+        Self::with(pod, address, "https", &arguments)
+    }
+
+    fn with(pod: &'a Pod, address: IpAddr, scheme: &str, more: &[String]) -> Self {
+        let program = ["/usr/bin/etcd", "/usr/local/bin/etcd"];
+        let program = program.into_iter().find(|path| Path::new(path).is_file());
+        let program = require(program, "etcd (etcd-server)");
+        let directory = scratch("etcd");
+        let peer = "http://127.0.0.1:2380";
+        let url = format!("{scheme}://{}", socket(address, PORT));
+        let own = format!("http://127.0.0.1:{OWN_PORT}");
+        let mut arguments = vec![program.to_owned()];
+        for (name, value) in [
+            ("--name", "one"),
+            ("--data-dir", &directory.join("data").display().to_string()),
+            ("--listen-client-urls", &format!("{url},{own}")),
+            ("--advertise-client-urls", &url),
+            ("--listen-peer-urls", peer),
+            ("--initial-advertise-peer-urls", peer),
+            ("--initial-cluster", &format!("one={peer}")),
+            ("--log-level", "error"),
+        ] {
+            arguments.extend([name.to_owned(), value.to_owned()]);
+        }
+        arguments.extend_from_slice(more);
+        let mut etcd = Self {
+            pod,
+            address,
+            directory,
+            arguments,
+            process: None,
+        };
+        etcd.restart();
+        etcd
+    }
+
+    /// Where clients find it.
+    pub fn url(&self) -> String {
+        format!("http://{}", socket(self.address, PORT))
+    }
+
+    /// Starts it anew with what it had, if it was killed.
+    ///
+    /// # Panics
+    /// As [`Etcd::start`].
+    pub fn restart(&mut self) {
+        if self.process.is_none() {
+            let mut command = Command::new(self.arguments.first().expect("a program"));
+            command
+                .args(self.arguments.get(1..).unwrap_or_default())
+                .env_clear();
+            self.process = Some(self.pod.run(|| Process::start(&mut command)));
+        }
+        await_condition("etcd answers", || {
+            self.try_call("/v3/kv/range", &json!({ "key": encode(b"/") }))
+                .is_ok()
+        });
+    }
+
+    /// Kills it.
+    pub fn kill(&mut self) {
+        if let Some(process) = self.process.take() {
+            process.kill();
+        }
+    }
+
+    /// Kills it, and removes all that it held.
+    ///
+    /// # Panics
+    /// When that cannot be removed.
+    pub fn lose_everything(&mut self) {
+        self.kill();
+        fs::remove_dir_all(self.directory.join("data")).expect("the test's own files");
+    }
+
+    /// Whether it has been killed and not started again.
+    pub fn is_dead(&self) -> bool {
+        self.process.is_none()
+    }
+
+    /// Stops it where it is, or lets it go on.
+    pub fn freeze(&mut self, frozen: bool) {
+        if let Some(process) = &mut self.process {
+            process.freeze(frozen);
+        }
+    }
+
+    /// Its process id, while it lives.
+    pub fn id(&self) -> Option<u32> {
+        Some(self.process.as_ref()?.id())
+    }
+
+    /// Asks for something over the gateway.
+    ///
+    /// # Panics
+    /// When etcd does not answer, or refuses.
+    #[track_caller]
+    pub fn call(&self, path: &str, body: &Value) -> Value {
+        self.try_call(path, body)
+            .unwrap_or_else(|error| panic!("{path} {body}: {error}"))
+    }
+
+    /// Writes a key, under a lease if not 0; the revision.
+    ///
+    /// # Panics
+    /// As [`Etcd::call`].
+    #[track_caller]
+    pub fn put(&self, key: &str, value: &str, lease: i64) -> i64 {
+        let body = json!({ "key": encode(key.as_bytes()), "value": encode(value.as_bytes()), "lease": lease.to_string() });
+        number(&self.call("/v3/kv/put", &body)["header"]["revision"])
+    }
+
+    /// Removes a key.
+    ///
+    /// # Panics
+    /// As [`Etcd::call`].
+    #[track_caller]
+    pub fn delete(&self, key: &str) {
+        self.call(
+            "/v3/kv/deleterange",
+            &json!({ "key": encode(key.as_bytes()) }),
+        );
+    }
+
+    /// All keys that begin with this.
+    ///
+    /// # Panics
+    /// As [`Etcd::call`].
+    #[track_caller]
+    pub fn keys(&self, prefix: &str) -> Vec<Kept> {
+        let mut end = prefix.as_bytes().to_vec();
+        *end.last_mut().expect("a prefix") += 1;
+        let found = self.call(
+            "/v3/kv/range",
+            &json!({ "key": encode(prefix.as_bytes()), "range_end": encode(&end) }),
+        );
+        let kvs = found["kvs"].as_array().cloned().unwrap_or_default();
+        let text = |value: &Value| {
+            String::from_utf8_lossy(&decode(value.as_str().unwrap_or_default())).into_owned()
+        };
+        kvs.iter()
+            .map(|kv| Kept {
+                key: text(&kv["key"]),
+                value: text(&kv["value"]),
+                lease: number(&kv["lease"]),
+                created: number(&kv["create_revision"]),
+                written: number(&kv["mod_revision"]),
+            })
+            .collect()
+    }
+
+    /// Ends a lease, and with it all keys that go with it.
+    ///
+    /// # Panics
+    /// As [`Etcd::call`].
+    #[track_caller]
+    pub fn revoke(&self, lease: i64) {
+        self.call("/v3/lease/revoke", &json!({ "ID": lease.to_string() }));
+    }
+
+    /// Forgets all that was before this moment; the revision.
+    ///
+    /// # Panics
+    /// As [`Etcd::call`].
+    #[track_caller]
+    pub fn compact(&self) -> i64 {
+        let found = self.call("/v3/kv/range", &json!({ "key": encode(b"/") }));
+        let revision = number(&found["header"]["revision"]);
+        self.call(
+            "/v3/kv/compaction",
+            &json!({ "revision": revision.to_string(), "physical": true }),
+        );
+        revision
+    }
+
+    fn try_call(&self, path: &str, body: &Value) -> io::Result<Value> {
+        let body = body.to_string();
+        let text = self.pod.run(|| -> io::Result<String> {
+            let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, OWN_PORT))?;
+            stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+            // The old version: no answer in chunks.
+            write!(
+                stream,
+                "POST {path} HTTP/1.0\r\nHost: etcd\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            )?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text)?;
+            Ok(text)
+        })?;
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_default();
+        match head.split(' ').nth(1) {
+            Some("200") => Ok(serde_json::from_str(body)?),
+            _ => Err(io::Error::other(text)),
+        }
+    }
+}
+
+impl Drop for Etcd<'_> {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+impl Certificates {
+    /// Makes `ca.pem`, `server.pem` and `.key` for an address, and `client.pem` and `.key`. Skips the test where openssl is not
+    /// installed.
+    ///
+    /// # Panics
+    /// When openssl refuses.
+    pub fn make(address: IpAddr) -> Self {
+        let program = Path::new("/usr/bin/openssl");
+        let program = require(program.is_file().then_some(program), "openssl");
+        let directory = scratch("certificates");
+        let script = format!(
+            "cd {}
+             openssl() {{ {} \"$@\"; }}
+             openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.pem -days 30 -subj /CN=test-ca
+             for name in server client other; do
+                 openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout $name.key -out $name.csr -subj /CN=$name
+             done
+             printf 'subjectAltName=IP:{address}\\nextendedKeyUsage=serverAuth,clientAuth\\n' > server.ext
+             printf 'extendedKeyUsage=clientAuth\\n' > client.ext
+             openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem -days 30 -extfile server.ext
+             openssl x509 -req -in client.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out client.pem -days 30 -extfile client.ext
+             openssl x509 -req -in other.csr -signkey other.key -out other.pem -days 30",
+            directory.display(),
+            program.display()
+        );
+        let output = Command::new("/bin/sh")
+            .args(["-ec", &script])
+            .output()
+            .expect("a shell");
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Self { directory }
+    }
+
+    /// One of the files.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// What is in it.
+    ///
+    /// # Panics
+    /// When there is no such file.
+    pub fn text(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).expect("a file of the certificates")
+    }
+}
+
+impl Drop for Certificates {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+fn scratch(what: &str) -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let directory = std::env::temp_dir().join(format!(
+        "cni-testkit-{what}-{}-{number}",
+        std::process::id()
+    ));
+    fs::create_dir_all(&directory).expect("a directory for temporary files");
+    directory
+}
+
+fn socket(address: IpAddr, port: u16) -> String {
+    std::net::SocketAddr::new(address, port).to_string()
+}
+
+fn number(value: &Value) -> i64 {
+    value
+        .as_str()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or_default()
+}
+
+const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/// Base64 (RFC 4648).
+fn encode(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let byte = |index: usize| u32::from(chunk.get(index).copied().unwrap_or_default());
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for digit in 0..4 {
+            let value = (bits >> (18 - 6 * digit)) & 63;
+            text.push(if digit <= chunk.len() {
+                char::from(DIGITS[value as usize])
+            } else {
+                '='
+            });
+        }
+    }
+    text
+}
+
+fn decode(text: &str) -> Vec<u8> {
+    let values = text
+        .bytes()
+        .filter_map(|byte| DIGITS.iter().position(|digit| *digit == byte));
+    let (mut bits, mut count, mut bytes) = (0_u32, 0, Vec::new());
+    for value in values {
+        bits = bits << 6 | u32::try_from(value).expect("six bits");
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            bytes.push((bits >> count) as u8);
+            bits &= (1 << count) - 1;
+        }
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_goes_both_ways() {
+        for text in ["", "a", "ab", "abc", "abcd", "/cni/net/nodes/n1"] {
+            assert_eq!(decode(&encode(text.as_bytes())), text.as_bytes());
+        }
+        assert_eq!(encode(b"/a/1"), "L2EvMQ==");
+    }
+}
