@@ -39,10 +39,10 @@ const OTHERS: [&str; 4] = [
 const OF_NFTABLES: [&str; 1] = ["kernel_firewall"];
 
 /// Programs of the machine that tests in the guest use (Debian: iproute2, nftables, util-linux, dash).
-const TOOLS: [&str; 5] = ["bridge", "ip", "nft", "setpriv", "sh"];
+const TOOLS: [&str; 6] = ["bridge", "ip", "nft", "setpriv", "sh", "tc"];
 
 /// Modules by what of the product needs them.
-const MODULES: [&str; 26] = [
+const MODULES: [&str; 32] = [
     "af_packet",
     "bridge",
     "dummy",
@@ -69,6 +69,12 @@ const MODULES: [&str; 26] = [
     "nft_reject",
     "nft_reject_bridge",
     "nft_reject_inet",
+    "nf_conntrack_netlink",
+    "ifb",
+    "sch_tbf",
+    "sch_ingress",
+    "cls_u32",
+    "act_mirred",
 ];
 
 fn vlans_part_pods_on_a_kernel_that_filters_by_them() {
