@@ -175,4 +175,6 @@ fn line_of(text: &str, at: usize) -> usize {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

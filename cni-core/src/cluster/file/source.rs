@@ -127,4 +127,6 @@ fn hash(text: &[u8]) -> u64 {
 }
 
 #[cfg(test)]
+mod contract;
+#[cfg(test)]
 mod tests;
