@@ -1,6 +1,7 @@
 //! Chains of plugins on the real kernel. See `cni_testkit` for what a test here can rely on.
 
 mod bandwidth;
+mod cable;
 mod firewall;
 mod net;
 mod portmap;

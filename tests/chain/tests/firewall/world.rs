@@ -4,66 +4,19 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use cni_core::host::Host;
-use cni_core::host::netlink::{Address, LinkSettings, NetlinkChange, NewLink, NewLinkKind, Route};
-use cni_core::host::netns::NetnsPath;
 use cni_testkit::{Chain, Invocation, Outcome, Ping, Pod, Snapshot, skip, workspace_plugin_dir};
 use serde_json::{Value, json};
 
-pub(crate) const NODE4: &str = "192.0.2.1";
-pub(crate) const NODE6: &str = "2001:db8:1::1";
-pub(crate) const OUTSIDE4: &str = "192.0.2.254";
-pub(crate) const OUTSIDE6: &str = "2001:db8:1::fe";
+use crate::cable;
+pub(crate) use crate::cable::{NODE4, NODE6, OUTSIDE4, OUTSIDE6};
 
-#[track_caller]
-fn apply(changes: &[NetlinkChange]) {
-    let host = Host::open().expect("the kernel");
-    let made = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .expect("an async runtime")
-        .block_on(host.netlink.apply(changes));
-    if let Err(error) = made {
-        panic!("{error:?}");
-    }
-}
-
-fn raise(link: &str, addresses: [&str; 2]) {
-    let mut settings = LinkSettings::default();
-    settings.up = Some(true);
-    let link = link.to_owned();
-    apply(&[NetlinkChange::LinkSet {
-        link: link.clone(),
-        settings,
-    }]);
-    for address in addresses {
-        let address = address.parse().expect("an address");
-        apply(&[NetlinkChange::AddressAdd(Address::new(&*link, address))]);
-    }
-}
-
-/// Lays a cable from the calling thread's namespace to a host that has routes to all pods by this node.
+/// A host outside that has routes to all pods by this node.
 pub(crate) fn outside() -> Pod {
-    let outside = Pod::new("outside");
-    let cable = NewLink::new(
-        "uplink",
-        NewLinkKind::Veth {
-            peer: "eth0".to_owned(),
-            peer_mac: None,
-            peer_netns: Some(NetnsPath::new(outside.path())),
-        },
-    );
-    apply(&[NetlinkChange::LinkAdd(cable)]);
-    outside.run(|| raise("eth0", ["192.0.2.254/24", "2001:db8:1::fe/64"]));
-    raise("uplink", ["192.0.2.1/24", "2001:db8:1::1/64"]);
+    let outside = cable::lay();
     outside.run(|| {
-        for (prefix, gateway) in [("10.0.0.0/8", NODE4), ("fd00::/8", NODE6)] {
-            let mut route = Route::new(prefix.parse().expect("a prefix"), "eth0");
-            route.gateway = Some(gateway.parse().expect("an address"));
-            apply(&[NetlinkChange::RouteAdd(route)]);
-        }
+        cable::route("10.0.0.0/8", NODE4, "eth0");
+        cable::route("fd00::/8", NODE6, "eth0");
     });
-    let settled = (0..5).any(|_| Ping::to(OUTSIDE6).send().is_ok());
-    assert!(settled, "the cable works");
     outside
 }
 

@@ -1,6 +1,5 @@
 //! A node with a cable to the outside, and networks whose pods publish ports.
 
-use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
@@ -11,75 +10,20 @@ use std::time::{Duration, Instant};
 
 use cni_core::host::Host;
 use cni_core::host::firewall::{Element, Family, Table};
-use cni_core::host::netlink::{Address, LinkSettings, NetlinkChange, NewLink, NewLinkKind, Route};
-use cni_core::host::netns::NetnsPath;
 use cni_testkit::{
-    Chain, Invocation, Outcome, Ping, Pod, Snapshot, TcpEcho, UdpEcho, workspace_plugin,
+    Chain, Invocation, Outcome, Pod, Snapshot, TcpEcho, UdpEcho, workspace_plugin,
     workspace_plugin_dir,
 };
 use serde_json::{Value, json};
 
-/// The node's side of the cable, and the far side's two addresses.
-pub(crate) const NODE4: &str = "192.0.2.1";
-pub(crate) const NODE6: &str = "2001:db8:1::1";
-pub(crate) const OUTSIDE4: &str = "192.0.2.254";
-pub(crate) const OTHER4: &str = "192.0.2.253";
-pub(crate) const OUTSIDE6: &str = "2001:db8:1::fe";
+use crate::cable;
+pub(crate) use crate::cable::{NODE4, NODE6, OTHER4, OUTSIDE4, OUTSIDE6, block, raise};
 
-pub(crate) fn block<F: Future>(future: F) -> F::Output {
-    tokio::runtime::Builder::new_current_thread()
-        .build()
-        .expect("an async runtime")
-        .block_on(future)
-}
-
-#[track_caller]
-pub(crate) fn apply(changes: &[NetlinkChange]) {
-    let host = Host::open().expect("the kernel");
-    if let Err(error) = block(host.netlink.apply(changes)) {
-        panic!("{error:?}");
-    }
-}
-
-/// Lays a cable from the calling thread's namespace to a host that knows the node and no pod.
+/// A host outside that knows the node and no pod; the node sends to it what it knows no other way for.
 pub(crate) fn outside() -> Pod {
-    let outside = Pod::new("outside");
-    let cable = NewLink::new(
-        "uplink",
-        NewLinkKind::Veth {
-            peer: "eth0".to_owned(),
-            peer_mac: None,
-            peer_netns: Some(NetnsPath::new(outside.path())),
-        },
-    );
-    apply(&[NetlinkChange::LinkAdd(cable)]);
-    outside.run(|| {
-        raise(
-            "eth0",
-            &["192.0.2.254/24", "192.0.2.253/24", "2001:db8:1::fe/64"],
-        )
-    });
-    raise("uplink", &["192.0.2.1/24", "2001:db8:1::1/64"]);
-    let mut route = Route::new("0.0.0.0/0".parse().expect("a prefix"), "uplink");
-    route.gateway = Some(OUTSIDE4.parse().expect("an address"));
-    apply(&[NetlinkChange::RouteAdd(route)]);
-    let settled = (0..5).any(|_| Ping::to(OUTSIDE6).send().is_ok());
-    assert!(settled, "the cable works");
+    let outside = cable::lay();
+    cable::route("0.0.0.0/0", OUTSIDE4, "uplink");
     outside
-}
-
-pub(crate) fn raise(link: &str, addresses: &[&str]) {
-    let mut settings = LinkSettings::default();
-    settings.up = Some(true);
-    let link_name = link.to_owned();
-    apply(&[NetlinkChange::LinkSet {
-        link: link_name,
-        settings,
-    }]);
-    for address in addresses {
-        let address = address.parse().expect("an address");
-        apply(&[NetlinkChange::AddressAdd(Address::new(link, address))]);
-    }
 }
 
 /// A bridge network with portmap behind the bridge.
