@@ -1,13 +1,12 @@
 //! Connection tracking over netlink (`net/netfilter/nf_conntrack_netlink.c`).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 
 use super::{Conntrack, Flow, FlowFilter};
 use crate::host::firewall::kernel::message::{Attributes, Writer};
-use crate::host::firewall::kernel::socket::{Connection, Failure};
+use crate::host::firewall::kernel::socket::{Connection, Failure, Kept};
 use crate::host::netlink::{NetlinkError, errno};
 use crate::host::sysctl::read_file;
 
@@ -48,7 +47,7 @@ const AF_INET6: u8 = 10;
 /// Connection tracking of the network namespace that the calling thread is in at the first use.
 #[derive(Debug, Default)]
 pub struct KernelConntrack {
-    connection: Mutex<Option<Connection>>,
+    connection: Kept,
 }
 
 impl KernelConntrack {
@@ -61,20 +60,7 @@ impl KernelConntrack {
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let mut kept = self
-            .connection
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let mut connection = match kept.take() {
-            Some(connection) => connection,
-            None => Connection::open_for(NFNL_SUBSYS_CTNETLINK)?,
-        };
-        let result = work(&mut connection);
-        // As with nftables: after a failure that is not the kernel's answer the queue may hold anything.
-        if !matches!(&result, Err(failure) if failure.sequence == 0) {
-            *kept = Some(connection);
-        }
-        result
+        self.connection.with(NFNL_SUBSYS_CTNETLINK, work)
     }
 }
 

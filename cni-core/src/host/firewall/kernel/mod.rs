@@ -9,7 +9,7 @@ pub(in crate::host) mod socket;
 mod uapi;
 mod value;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use self::batch::{Batch, write_element};
 use self::decode::SetTypes;
 use self::message::{Attributes, Message, Writer};
-use self::socket::{Connection, Failure};
+use self::socket::{Connection, Failure, Kept};
 use self::uapi::*;
 pub(in crate::host) use self::value::family_of;
 use super::{
@@ -38,7 +38,7 @@ const CONSISTENT_TRIES: usize = 8;
 #[derive(Debug, Default)]
 pub struct KernelFirewall {
     /// For reads and for commits that delete nothing; for all, where it lasts.
-    connection: Mutex<Option<Connection>>,
+    connection: Kept,
     lasting: bool,
 }
 
@@ -58,25 +58,11 @@ impl KernelFirewall {
         }
     }
 
-    /// Runs `work` on the kept socket, opening it when there is none.
     fn with<T>(
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let mut kept = self
-            .connection
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let mut connection = match kept.take() {
-            Some(connection) => connection,
-            None => Connection::open()?,
-        };
-        let result = work(&mut connection);
-        // After a failure that is not the kernel's answer the queue may hold anything: such a socket is not kept.
-        if !matches!(&result, Err(failure) if failure.sequence == 0) {
-            *kept = Some(connection);
-        }
-        result
+        self.connection.with(NFNL_SUBSYS_NFTABLES, work)
     }
 }
 

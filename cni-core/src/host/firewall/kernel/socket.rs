@@ -2,6 +2,7 @@
 //! it returns, and reads do not wait.
 
 use std::io;
+use std::sync::{Mutex, PoisonError};
 
 use netlink_sys::Socket;
 use nix::libc;
@@ -27,6 +28,10 @@ pub(in crate::host) struct Connection {
     sequence: u32,
     buffer: Vec<u8>,
 }
+
+/// A connection that is opened at the first use, in the calling thread's network namespace, and kept.
+#[derive(Debug, Default)]
+pub(in crate::host) struct Kept(Mutex<Option<Connection>>);
 
 /// A failure before it is told which operation it was.
 #[derive(Debug)]
@@ -68,6 +73,27 @@ impl Failure {
             message: Some(message.into()),
             ..self
         }
+    }
+}
+
+impl Kept {
+    /// Runs `work` on the kept socket, opening it for this subsystem when there is none.
+    pub(in crate::host) fn with<T>(
+        &self,
+        subsystem: u16,
+        work: impl FnOnce(&mut Connection) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut connection = match kept.take() {
+            Some(connection) => connection,
+            None => Connection::open_for(subsystem)?,
+        };
+        let result = work(&mut connection);
+        // After a failure that is not the kernel's answer the queue may hold anything: such a socket is not kept.
+        if !matches!(&result, Err(failure) if failure.sequence == 0) {
+            *kept = Some(connection);
+        }
+        result
     }
 }
 
