@@ -49,14 +49,8 @@ pub(crate) const COMMENT: &str = "cni: accepted by ";
 
 /// The chain that clears the bit behind everybody's.
 pub fn cleared() -> ChainSpec {
-    ChainSpec {
-        name: "forwarded".to_owned(),
-        hook: Some(hook(BEHIND)),
-        rules: vec![Rule {
-            matches: Vec::new(),
-            action: Action::MarkClear(ACCEPTED),
-        }],
-    }
+    let rules = vec![Rule::new([], Action::MarkClear(ACCEPTED))];
+    ChainSpec::base("forwarded", hook(BEHIND), rules)
 }
 
 /// The forward hook at a priority.
@@ -131,14 +125,12 @@ fn filter(family: Family) -> Table {
 }
 
 fn plain() -> Rule {
-    Rule {
-        matches: vec![Match::Bits {
-            field: Field::Mark,
-            bits: ACCEPTED,
-            all: true,
-        }],
-        action: Action::Accept,
-    }
+    let accepted = Match::Bits {
+        field: Field::Mark,
+        bits: ACCEPTED,
+        all: true,
+    };
+    Rule::new([accepted], Action::Accept)
 }
 
 fn comment(owner: &Table) -> String {

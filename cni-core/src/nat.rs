@@ -143,36 +143,31 @@ fn network_chain(network: &NetworkName, address: IpNetwork) -> ChainSpec {
         name: chain_name(network, address),
         hook: None,
         rules: vec![
-            within(field, prefix, Action::Return),
-            Rule {
-                matches: Vec::new(),
-                action: Action::Masquerade,
-            },
+            Rule::new([Match::within(field, prefix)], Action::Return),
+            Rule::new([], Action::Masquerade),
         ],
     }
 }
 
 fn postrouting() -> ChainSpec {
-    let lookup = |field, map: &str| Rule {
-        matches: Vec::new(),
-        action: Action::VerdictMap {
+    let lookup = |field, map: &str| {
+        let action = Action::VerdictMap {
             fields: vec![field],
             map: map.to_owned(),
-        },
+        };
+        Rule::new([], action)
     };
     let mut rules = Vec::new();
     // Both prefixes are valid by construction (RFC 5771, RFC 4291).
     if let Ok(multicast) = Ipv4Network::new(Ipv4Addr::new(224, 0, 0, 0), 4) {
-        rules.push(within(
-            Field::Ipv4Destination,
-            multicast.into(),
+        rules.push(Rule::new(
+            [Match::within(Field::Ipv4Destination, multicast.into())],
             Action::Return,
         ));
     }
     if let Ok(multicast) = Ipv6Network::new(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8) {
-        rules.push(within(
-            Field::Ipv6Destination,
-            multicast.into(),
+        rules.push(Rule::new(
+            [Match::within(Field::Ipv6Destination, multicast.into())],
             Action::Return,
         ));
     }
@@ -186,17 +181,6 @@ fn postrouting() -> ChainSpec {
             priority: SRCNAT,
         }),
         rules,
-    }
-}
-
-fn within(field: Field, prefix: IpNetwork, action: Action) -> Rule {
-    Rule {
-        matches: vec![Match::Prefix {
-            field,
-            prefix,
-            negated: false,
-        }],
-        action,
     }
 }
 

@@ -216,7 +216,7 @@ pub(super) fn table_spec(admins: &[String]) -> TableSpec {
     };
     let jumps = admins
         .iter()
-        .map(|admin| rule([], Action::Jump(admin.clone())));
+        .map(|admin| Rule::new([], Action::Jump(admin.clone())));
     TableSpec {
         table: table(),
         sets: vec![
@@ -251,8 +251,11 @@ fn prerouting() -> ChainSpec {
             point: HookPoint::Prerouting,
             priority: BEHIND_DSTNAT,
         }),
-        rules: vec![rule(
-            [translated(), in_set(vec![Field::InputInterface], CLOSED)],
+        rules: vec![Rule::new(
+            [
+                translated(),
+                Match::in_set(vec![Field::InputInterface], CLOSED),
+            ],
             Action::MarkSet(accept::ACCEPTED),
         )],
     }
@@ -267,19 +270,19 @@ fn forward() -> ChainSpec {
         hook: Some(accept::hook(accept::ATTACHMENTS)),
         rules: vec![
             // Set from the beginning, so that what an operator accepts is accepted by the host's own rules, too.
-            rule([], Action::MarkSet(accept::ACCEPTED)),
-            rule([], Action::Jump(ADMIN.to_owned())),
-            rule([translated()], pods()),
-            rule([in_set(pair(), ISOLATED)], drop()),
-            rule([in_set(pair(), SAME)], pods()),
-            rule(
+            Rule::new([], Action::MarkSet(accept::ACCEPTED)),
+            Rule::new([], Action::Jump(ADMIN.to_owned())),
+            Rule::new([translated()], pods()),
+            Rule::new([Match::in_set(pair(), ISOLATED)], drop()),
+            Rule::new([Match::in_set(pair(), SAME)], pods()),
+            Rule::new(
                 [
-                    in_set(vec![Field::InputInterface], CLOSED),
-                    in_set(vec![Field::OutputInterface], CLOSED),
+                    Match::in_set(vec![Field::InputInterface], CLOSED),
+                    Match::in_set(vec![Field::OutputInterface], CLOSED),
                 ],
                 drop(),
             ),
-            rule([], pods()),
+            Rule::new([], pods()),
         ],
     }
 }
@@ -296,14 +299,14 @@ fn pods() -> ChainSpec {
             bits: Field::ESTABLISHED_OR_RELATED,
             all: false,
         };
-        let to = || in_set(vec![destination], set);
+        let to = || Match::in_set(vec![destination], set);
         rules.extend([
-            rule([answers, to()], Action::Accept),
-            rule([in_set(vec![source], set)], Action::Accept),
-            rule([translated(), to()], Action::Accept),
+            Rule::new([answers, to()], Action::Accept),
+            Rule::new([Match::in_set(vec![source], set)], Action::Accept),
+            Rule::new([translated(), to()], Action::Accept),
         ]);
     }
-    rules.push(rule([], Action::MarkClear(accept::ACCEPTED)));
+    rules.push(Rule::new([], Action::MarkClear(accept::ACCEPTED)));
     ChainSpec {
         name: PODS.to_owned(),
         hook: None,
@@ -314,7 +317,7 @@ fn pods() -> ChainSpec {
 /// The bridge's table.
 pub(super) fn bridge_spec() -> TableSpec {
     let both = [Field::InputInterface, Field::OutputInterface];
-    let ports = both.map(|field| in_set(vec![field], ISOLATED));
+    let ports = both.map(|field| Match::in_set(vec![field], ISOLATED));
     TableSpec {
         table: bridge_table(),
         sets: vec![set(ISOLATED, &[ValueType::Interface])],
@@ -326,8 +329,8 @@ pub(super) fn bridge_spec() -> TableSpec {
                 priority: BRIDGE_FILTER,
             }),
             rules: vec![
-                rule([accepted()], Action::Return),
-                rule(ports, Action::Drop { counter: true }),
+                Rule::new([accepted()], Action::Return),
+                Rule::new(ports, Action::Drop { counter: true }),
             ],
         }],
     }
@@ -347,20 +350,5 @@ fn translated() -> Match {
         field: Field::ConntrackStatus,
         bits: Field::DESTINATION_NAT,
         all: false,
-    }
-}
-
-fn in_set(fields: Vec<Field>, set: &str) -> Match {
-    Match::InSet {
-        fields,
-        set: set.to_owned(),
-        negated: false,
-    }
-}
-
-fn rule<const N: usize>(matches: [Match; N], action: Action) -> Rule {
-    Rule {
-        matches: matches.into(),
-        action,
     }
 }

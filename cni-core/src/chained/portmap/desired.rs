@@ -12,8 +12,7 @@ use super::config::PortmapConfig;
 use super::publication::{Publication, marked};
 use super::table::RECORDS;
 use super::table::{
-    HAIRPIN, HAIRPIN_PORTS, LOCALNET, Names, V4, V6, address, loopback, own_chain, table,
-    table_spec,
+    HAIRPIN, HAIRPIN_PORTS, LOCALNET, Names, V4, V6, loopback, own_chain, table, table_spec,
 };
 
 /// What the declaration is made from.
@@ -104,7 +103,7 @@ pub fn declare(input: &Input<'_>) -> Desired {
         let element = Object::Element {
             table: table(),
             set: set.to_owned(),
-            element: Element::new(vec![address(host)]),
+            element: Element::new(vec![host.into()]),
         };
         desired.share(Place::Host, element);
     }

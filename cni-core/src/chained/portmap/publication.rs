@@ -8,7 +8,7 @@ use crate::spec::Mark;
 use crate::spec::config::{PortMapping, Protocol};
 use crate::spec::names::hash128;
 
-use super::table::{Names, address};
+use super::table::Names;
 
 /// A port of the host that leads to a port of a pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -86,7 +86,7 @@ impl Publication {
 
     /// The key among the ports of one address.
     pub fn key_at(&self, host: IpAddr) -> Vec<Value> {
-        let mut key = vec![address(host)];
+        let mut key = vec![host.into()];
         key.extend(self.key());
         key
     }
@@ -94,7 +94,7 @@ impl Publication {
     /// The key that tells connections which this port has translated.
     pub fn connection(&self) -> Vec<Value> {
         vec![
-            address(self.pod),
+            self.pod.into(),
             Value::Protocol(self.protocol),
             Value::Port(self.port),
             Value::Port(self.host_port),
@@ -104,7 +104,7 @@ impl Publication {
     /// The element that leads the port to the pod.
     pub fn element(&self, mark: &Mark) -> Element {
         let (_, key) = self.place();
-        let data = vec![address(self.pod), Value::Port(self.port)];
+        let data = vec![self.pod.into(), Value::Port(self.port)];
         marked(key, Some(ElementData::Values(data)), mark)
     }
 

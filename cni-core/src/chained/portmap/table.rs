@@ -169,32 +169,20 @@ impl Names {
         let mut rules: Vec<Rule> = Vec::new();
         if self.family == Family::Ip6 {
             // An answer to ::1 is taken on `lo` alone (`rt6_need_strict`): refused at once is better than never answered.
-            rules.push(Rule {
-                matches: vec![Match::Is {
-                    field: Field::Ipv6Destination,
-                    value: Value::Ipv6(std::net::Ipv6Addr::LOCALHOST),
-                    negated: false,
-                }],
-                action: Action::Return,
-            });
+            let localhost = Value::Ipv6(std::net::Ipv6Addr::LOCALHOST);
+            let to_itself = Match::is(Field::Ipv6Destination, localhost);
+            rules.push(Rule::new([to_itself], Action::Return));
         }
-        rules.extend(actions.map(|action| Rule {
-            matches: Vec::new(),
-            action,
-        }));
-        ChainSpec {
-            name: self.translate.to_owned(),
-            hook: None,
-            rules,
-        }
+        rules.extend(actions.map(|action| Rule::new([], action)));
+        ChainSpec::regular(self.translate, rules)
     }
 
     /// To the lookups, where this host is meant.
     fn entry(&self) -> Rule {
-        Rule {
-            matches: vec![Match::Network(self.family), Match::ToThisHost],
-            action: Action::Goto(self.translate.to_owned()),
-        }
+        Rule::new(
+            [Match::Network(self.family), Match::ToThisHost],
+            Action::Goto(self.translate.to_owned()),
+        )
     }
 
     /// What was translated by a port that is published, and by nobody else. Each protocol has a rule: nft takes the port of the
@@ -207,21 +195,8 @@ impl Names {
                 Field::DestinationPort,
                 Field::OriginalPort,
             ];
-            Rule {
-                matches: vec![
-                    Match::Is {
-                        field: Field::Protocol,
-                        value: Value::Protocol(protocol),
-                        negated: false,
-                    },
-                    Match::InSet {
-                        fields,
-                        set: set.to_owned(),
-                        negated: false,
-                    },
-                ],
-                action: action.clone(),
-            }
+            let by_protocol = Match::is(Field::Protocol, Value::Protocol(protocol));
+            Rule::new([by_protocol, Match::in_set(fields, set)], action.clone())
         };
         PROTOCOLS.map(rule).into()
     }
@@ -311,11 +286,7 @@ pub(super) fn table_spec() -> TableSpec {
 /// The loopback network, 127.0.0.0/8.
 pub(super) fn loopback(field: Field) -> Option<Match> {
     let network = ipnetwork::Ipv4Network::new(std::net::Ipv4Addr::new(127, 0, 0, 0), 8).ok()?;
-    Some(Match::Prefix {
-        field,
-        prefix: network.into(),
-        negated: false,
-    })
+    Some(Match::within(field, network.into()))
 }
 
 /// The chain of an attachment that has conditions.
@@ -342,14 +313,6 @@ fn own_prefix(names: &Names) -> &'static str {
     }
 }
 
-/// An address as a value of its family.
-pub(super) fn address(address: IpAddr) -> Value {
-    match address {
-        IpAddr::V4(address) => Value::Ipv4(address),
-        IpAddr::V6(address) => Value::Ipv6(address),
-    }
-}
-
 fn base(
     name: &str,
     kind: ChainKind,
@@ -357,15 +320,12 @@ fn base(
     priority: i32,
     rules: Vec<Rule>,
 ) -> ChainSpec {
-    ChainSpec {
-        name: name.to_owned(),
-        hook: Some(Hook {
-            kind,
-            point,
-            priority,
-        }),
-        rules,
-    }
+    let hook = Hook {
+        kind,
+        point,
+        priority,
+    };
+    ChainSpec::base(name, hook, rules)
 }
 
 /// Connections that a published port has translated.
@@ -373,11 +333,8 @@ fn answers() -> ChainSpec {
     let always = |names: Names| names.masquerade(names.masqueraded, &Action::Masquerade);
     let hairpin = Action::Goto(HAIRPIN.to_owned());
     let if_need_be = |names: Names| names.masquerade(names.published, &hairpin);
-    ChainSpec {
-        name: ANSWERS.to_owned(),
-        hook: None,
-        rules: [always(V4), always(V6), if_need_be(V4), if_need_be(V6)].concat(),
-    }
+    let rules = [always(V4), always(V6), if_need_be(V4), if_need_be(V6)];
+    ChainSpec::regular(ANSWERS, rules.concat())
 }
 
 /// Whose answer would not come back by this host: what goes back to where it came from, and what has no address but a
@@ -386,11 +343,7 @@ fn answers() -> ChainSpec {
 /// Where bridged packets pass the host's rules, too, a packet from one port to another has no incoming interface here, as
 /// those that are made on the host have; but those have the host's address.
 fn hairpin() -> ChainSpec {
-    let pair = |first| Match::InSet {
-        fields: vec![first, Field::OutputInterface],
-        set: HAIRPIN.to_owned(),
-        negated: false,
-    };
+    let pair = |first| Match::in_set(vec![first, Field::OutputInterface], HAIRPIN);
     let mut cases = vec![
         vec![pair(Field::InputInterface)],
         vec![
@@ -400,29 +353,17 @@ fn hairpin() -> ChainSpec {
         ],
     ];
     cases.extend(loopback(Field::Ipv4Source).map(|condition| vec![condition]));
-    let masquerade = |matches| Rule {
-        matches,
-        action: Action::Masquerade,
-    };
-    ChainSpec {
-        name: HAIRPIN.to_owned(),
-        hook: None,
-        rules: cases.into_iter().map(masquerade).collect(),
-    }
+    let masquerade = |matches: Vec<Match>| Rule::new(matches, Action::Masquerade);
+    let rules = cases.into_iter().map(masquerade);
+    ChainSpec::regular(HAIRPIN, rules.collect())
 }
 
 /// What `route_localnet` opens besides: loopback addresses on the wire, which the kernel otherwise drops as martians.
 fn guard() -> Vec<Rule> {
     let drop = |field| {
-        let opened = Match::InSet {
-            fields: vec![Field::InputInterface],
-            set: LOCALNET.to_owned(),
-            negated: false,
-        };
-        Some(Rule {
-            matches: vec![opened, loopback(field)?],
-            action: Action::Drop { counter: true },
-        })
+        let opened = Match::in_set(vec![Field::InputInterface], LOCALNET);
+        let drop = Action::Drop { counter: true };
+        Some(Rule::new([opened, loopback(field)?], drop))
     };
     [Field::Ipv4Destination, Field::Ipv4Source]
         .into_iter()

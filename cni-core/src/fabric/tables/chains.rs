@@ -1,6 +1,6 @@
 //! Chains and their rules.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 
@@ -33,7 +33,7 @@ const VNI: Field = Field::Payload {
 pub(super) fn postrouting(own: &[IpNetwork], device: Option<&str>, census: &Census) -> ChainSpec {
     let into = |device: &str| {
         let name = Value::Interface(device.to_owned());
-        rule(is(Field::OutputInterface, name), Action::Return)
+        Rule::new([Match::is(Field::OutputInterface, name)], Action::Return)
     };
     let mut rules: Vec<Rule> = device.map(into).into_iter().collect();
     for ipv6 in FAMILIES {
@@ -45,73 +45,65 @@ pub(super) fn postrouting(own: &[IpNetwork], device: Option<&str>, census: &Cens
         if own.is_empty() {
             continue;
         }
-        rules.push(rule(
-            within(destination(ipv6), multicast(ipv6)),
+        rules.push(Rule::new(
+            [Match::within(destination(ipv6), multicast(ipv6))],
             Action::Return,
         ));
         // The node's own packets have these addresses, no pod has: a prefix's first address is nobody's.
         for prefix in &own {
-            rules.push(rule(
-                is(source(ipv6), address(prefix.network())),
+            rules.push(Rule::new(
+                [Match::is(source(ipv6), prefix.network().into())],
                 Action::Return,
             ));
         }
         for length in lengths(census, ipv6) {
             let masked = masked_destination(ipv6, *length);
-            let known = Match::InSet {
-                fields: vec![masked],
-                set: Set::Pods(ipv6, *length).name().to_string(),
-                negated: false,
-            };
-            rules.push(rule(known, Action::Return));
+            let known = Match::in_set(vec![masked], &*Set::Pods(ipv6, *length).name());
+            rules.push(Rule::new([known], Action::Return));
         }
-        let node = Match::InSet {
-            fields: vec![destination(ipv6)],
-            set: Set::Nodes(ipv6).name().to_string(),
-            negated: false,
-        };
-        rules.push(rule(node, Action::Return));
-        let sources = own.iter().map(|prefix| within(source(ipv6), *prefix));
-        rules.extend(sources.map(|from| rule(from, Action::Masquerade)));
+        let node = Match::in_set(vec![destination(ipv6)], &*Set::Nodes(ipv6).name());
+        rules.push(Rule::new([node], Action::Return));
+        let sources = own
+            .iter()
+            .map(|prefix| Match::within(source(ipv6), *prefix));
+        rules.extend(sources.map(|from| Rule::new([from], Action::Masquerade)));
     }
-    chain(
-        "postrouting",
-        ChainKind::Nat,
-        HookPoint::Postrouting,
-        SRCNAT,
-        rules,
-    )
+    let hook = Hook {
+        kind: ChainKind::Nat,
+        point: HookPoint::Postrouting,
+        priority: SRCNAT,
+    };
+    ChainSpec::base("postrouting", hook, rules)
 }
 
 /// What carries the packets of pods is no connection: each of those has a port of its own there, and none has an answer. The
 /// packets inside are tracked as any other.
 pub(super) fn untracked(tunnel: &Tunnel) -> [ChainSpec; 2] {
-    let notrack = || Rule {
-        matches: vec![
-            is(Field::Protocol, Value::Protocol(UDP)),
-            is(Field::DestinationPort, Value::Port(tunnel.port)),
-        ],
-        action: Action::Notrack,
+    let carriers = || {
+        [
+            Match::is(Field::Protocol, Value::Protocol(UDP)),
+            Match::is(Field::DestinationPort, Value::Port(tunnel.port)),
+        ]
     };
     [
         ("untracked-in", HookPoint::Prerouting),
         ("untracked-out", HookPoint::Output),
     ]
-    .map(|(name, point)| chain(name, ChainKind::Filter, point, RAW, vec![notrack()]))
+    .map(|(name, point)| {
+        let rules = vec![Rule::new(carriers(), Action::Notrack)];
+        ChainSpec::base(name, filter(point, RAW), rules)
+    })
 }
 
 /// What this node's pods send and are sent passes the host's own rules for forwarded packets.
 pub(super) fn forward(own: &[IpNetwork]) -> ChainSpec {
     let both = own.iter().flat_map(|prefix| {
         let ipv6 = prefix.is_ipv6();
-        [source(ipv6), destination(ipv6)].map(|field| within(field, *prefix))
+        [source(ipv6), destination(ipv6)].map(|field| Match::within(field, *prefix))
     });
-    let accepted = || Action::MarkSet(accept::ACCEPTED);
-    ChainSpec {
-        name: "forward".to_owned(),
-        hook: Some(accept::hook(accept::PREFIXES)),
-        rules: both.map(|pods| rule(pods, accepted())).collect(),
-    }
+    let accepted = |pods| Rule::new([pods], Action::MarkSet(accept::ACCEPTED));
+    let hook = accept::hook(accept::PREFIXES);
+    ChainSpec::base("forward", hook, both.map(accepted).collect())
 }
 
 pub(super) fn input(tunnel: &Tunnel, census: &Census) -> ChainSpec {
@@ -122,9 +114,9 @@ pub(super) fn input(tunnel: &Tunnel, census: &Census) -> ChainSpec {
         negated: true,
     };
     let mut rules = vec![
-        rule(not(Field::Protocol, Value::Protocol(UDP)), Action::Return),
-        rule(
-            not(Field::DestinationPort, Value::Port(tunnel.port)),
+        Rule::new([not(Field::Protocol, Value::Protocol(UDP))], Action::Return),
+        Rule::new(
+            [not(Field::DestinationPort, Value::Port(tunnel.port))],
             Action::Return,
         ),
     ];
@@ -140,15 +132,20 @@ pub(super) fn input(tunnel: &Tunnel, census: &Census) -> ChainSpec {
             set: itself.name().to_string(),
             negated: true,
         };
-        rules.push(rule(stranger, drop()));
+        rules.push(Rule::new([stranger], drop()));
     }
-    rules.push(rule(not(VNI, Value::Vni(tunnel.vni)), drop()));
+    rules.push(Rule::new([not(VNI, Value::Vni(tunnel.vni))], drop()));
     rules.extend(from_sets(census).filter_map(|set| admitted(tunnel.inner, set)));
-    rules.push(Rule {
-        matches: Vec::new(),
-        action: drop(),
-    });
-    chain("input", ChainKind::Filter, HookPoint::Input, EARLY, rules)
+    rules.push(Rule::new([], drop()));
+    ChainSpec::base("input", filter(HookPoint::Input, EARLY), rules)
+}
+
+fn filter(point: HookPoint, priority: i32) -> Hook {
+    Hook {
+        kind: ChainKind::Filter,
+        point,
+        priority,
+    }
 }
 
 /// What a peer sends for itself or for its pods.
@@ -161,15 +158,9 @@ fn admitted(inside: Inner, set: Set) -> Option<Rule> {
     else {
         return None;
     };
-    let from = Match::InSet {
-        fields: vec![source(outer), inside.source(inner, length)],
-        set: set.name().to_string(),
-        negated: false,
-    };
-    Some(Rule {
-        matches: vec![inside.carries(inner), from],
-        action: Action::Return,
-    })
+    let fields = vec![source(outer), inside.source(inner, length)];
+    let from = Match::in_set(fields, &*set.name());
+    Some(Rule::new([inside.carries(inner), from], Action::Return))
 }
 
 impl Inner {
@@ -183,7 +174,7 @@ impl Inner {
                     bytes: 2,
                     prefix: 16,
                 };
-                is(field, Value::Port(if ipv6 { 0x86dd } else { 0x0800 }))
+                Match::is(field, Value::Port(if ipv6 { 0x86dd } else { 0x0800 }))
             }
             // The last byte of the header's first word (`VXLAN_GPE_NP_IPV4`, `_IPV6`).
             Self::Ip => {
@@ -192,7 +183,7 @@ impl Inner {
                     bytes: 1,
                     prefix: 8,
                 };
-                is(field, Value::Protocol(if ipv6 { 2 } else { 1 }))
+                Match::is(field, Value::Protocol(if ipv6 { 2 } else { 1 }))
             }
         }
     }
@@ -209,47 +200,6 @@ impl Inner {
             bytes,
             prefix: length,
         }
-    }
-}
-
-fn chain(
-    name: &str,
-    kind: ChainKind,
-    point: HookPoint,
-    priority: i32,
-    rules: Vec<Rule>,
-) -> ChainSpec {
-    ChainSpec {
-        name: name.to_owned(),
-        hook: Some(Hook {
-            kind,
-            point,
-            priority,
-        }),
-        rules,
-    }
-}
-
-fn rule(condition: Match, action: Action) -> Rule {
-    Rule {
-        matches: vec![condition],
-        action,
-    }
-}
-
-fn within(field: Field, prefix: IpNetwork) -> Match {
-    Match::Prefix {
-        field,
-        prefix,
-        negated: false,
-    }
-}
-
-fn is(field: Field, value: Value) -> Match {
-    Match::Is {
-        field,
-        value,
-        negated: false,
     }
 }
 
@@ -274,13 +224,6 @@ fn masked_destination(ipv6: bool, length: u8) -> Field {
         Field::Ipv6DestinationNet(length)
     } else {
         Field::Ipv4DestinationNet(length)
-    }
-}
-
-fn address(address: IpAddr) -> Value {
-    match address {
-        IpAddr::V4(address) => Value::Ipv4(address),
-        IpAddr::V6(address) => Value::Ipv6(address),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Elements of sets and maps, and the values that keys, data and rules are made of.
 
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::host::netlink::MacAddr;
 
@@ -102,6 +102,15 @@ impl Element {
             key,
             data: None,
             comment: None,
+        }
+    }
+}
+
+impl From<IpAddr> for Value {
+    fn from(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(address) => Self::Ipv4(address),
+            IpAddr::V6(address) => Self::Ipv6(address),
         }
     }
 }

@@ -171,7 +171,44 @@ pub enum Action {
 /// Longest comment in bytes that nft writes and shows (`NFTNL_UDATA_COMMENT_MAXLEN` less the NUL).
 pub(super) const COMMENT_MAX: usize = 127;
 
+impl Match {
+    /// The field has this value.
+    pub fn is(field: Field, value: Value) -> Self {
+        Self::Is {
+            field,
+            value,
+            negated: false,
+        }
+    }
+
+    /// The address lies in the prefix.
+    pub fn within(field: Field, prefix: IpNetwork) -> Self {
+        Self::Prefix {
+            field,
+            prefix,
+            negated: false,
+        }
+    }
+
+    /// The fields, concatenated, are in the set.
+    pub fn in_set(fields: Vec<Field>, set: impl Into<String>) -> Self {
+        Self::InSet {
+            fields,
+            set: set.into(),
+            negated: false,
+        }
+    }
+}
+
 impl Rule {
+    /// What happens to a packet that matches all of these.
+    pub fn new(matches: impl Into<Vec<Match>>, action: Action) -> Self {
+        Self {
+            matches: matches.into(),
+            action,
+        }
+    }
+
     /// The rule in nft's syntax, without its comment: what follows table and chain in `nft add rule`.
     pub fn text(&self) -> String {
         self.to_string()

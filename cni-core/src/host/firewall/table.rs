@@ -228,6 +228,24 @@ impl TableSpec {
 }
 
 impl ChainSpec {
+    /// A chain that is attached to a hook.
+    pub fn base(name: impl Into<String>, hook: Hook, rules: Vec<Rule>) -> Self {
+        Self {
+            name: name.into(),
+            hook: Some(hook),
+            rules,
+        }
+    }
+
+    /// A chain that is only jumped to.
+    pub fn regular(name: impl Into<String>, rules: Vec<Rule>) -> Self {
+        Self {
+            name: name.into(),
+            hook: None,
+            rules,
+        }
+    }
+
     /// The first difference in words; `None` when there is none.
     fn difference(&self, state: &ChainState) -> Option<String> {
         if self.hook != state.hook {
