@@ -50,8 +50,8 @@ pub(crate) fn run(binaries: PathBuf) -> Result<()> {
     pods.detach()?;
     web.collect()?;
     guests.collect()?;
-    // What the address store remembers, and routes that a link-local address gets some seconds later.
-    let strip = |snapshot: Snapshot| snapshot.without("/var/lib/cni").without("dst fe80::");
+    // What the address store remembers.
+    let strip = |snapshot: Snapshot| snapshot.without("/var/lib/cni");
     let left = strip(Snapshot::take()).since(&strip(before));
     if !left.is_empty() {
         return Err(format!("something is left behind:\n{left}"));

@@ -3,12 +3,13 @@
 //! They are built with the same engine that the backends use: declared, compared, applied.
 
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use cni_core::Cancel;
 use cni_core::host::netlink::{Address, NewLinkKind, Route};
 use cni_core::host::{Host, NetnsPath};
 use cni_core::plan::{self, Desired, Establishing, Handles, LinkSpec, Object, Place};
-use cni_testkit::Pod;
+use cni_testkit::{Ping, Pod};
 use ipnetwork::IpNetwork;
 
 use crate::Result;
@@ -18,6 +19,9 @@ use crate::attached::join;
 pub(crate) const UPLINK: &str = "uplink";
 const NODE: [&str; 2] = ["192.0.2.1/24", "2001:db8:1::1/64"];
 const OUTSIDE: [&str; 2] = ["192.0.2.254/24", "2001:db8:1::fe/64"];
+
+/// How long the cable may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) struct Node {
     /// The node's addresses.
@@ -43,7 +47,27 @@ impl Node {
         runtime
             .block_on(node.lay_cable())
             .map_err(|error| error.chain())?;
+        node.settle()?;
         Ok(node)
+    }
+
+    /// Waits until the cable carries packets of both families: the kernel makes an IPv6 address's own routes a moment after it has
+    /// listed the address, and what is there before is what has to be there afterwards.
+    fn settle(&self) -> Result<()> {
+        for address in &self.outside_addresses {
+            let ping = Ping::to(&address.ip().to_string()).timeout(Duration::from_millis(100));
+            let end = Instant::now() + PATIENCE;
+            while let Err(error) = ping.send() {
+                if Instant::now() > end {
+                    return Err(format!(
+                        "the cable does not carry packets to {}: {error}",
+                        address.ip()
+                    ));
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        Ok(())
     }
 
     async fn lay_cable(&self) -> cni_core::Result<()> {
@@ -73,10 +97,10 @@ impl Node {
             let (key, value) = (key.to_owned(), "1".to_owned());
             desired.own(Place::Host, Object::Sysctl { key, value });
         }
-        desired.own(
-            Place::Host,
-            Object::Link(LinkSpec::new(UPLINK, Some(cable))),
-        );
+        let mut uplink = LinkSpec::new(UPLINK, Some(cable));
+        // Its routes would come some seconds later, and look like something that is left behind.
+        uplink.ipv6_link_local = false;
+        desired.own(Place::Host, Object::Link(uplink));
         desired.own(Place::Container, Object::Link(LinkSpec::new("eth0", None)));
         for address in &self.addresses {
             desired.own(Place::Host, Object::Address(Address::new(UPLINK, *address)));
