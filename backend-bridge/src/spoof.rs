@@ -66,11 +66,7 @@ pub(crate) fn guarded_key(port: &str) -> Vec<Value> {
 }
 
 fn table_spec() -> TableSpec {
-    let set = |name: &str, key| SetSpec {
-        name: name.to_owned(),
-        key,
-        data: None,
-    };
+    let set = |name: &str, key: Vec<ValueType>| SetSpec::new(name, key);
     let in_set = |fields, set: &str, action| Rule {
         matches: vec![Match::InSet {
             fields,

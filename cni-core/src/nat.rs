@@ -49,11 +49,7 @@ pub fn table() -> Table {
 
 /// The table with the chains that these prefixes of the network need.
 pub fn table_spec(network: &NetworkName, prefixes: &[IpNetwork]) -> TableSpec {
-    let map = |name: &str, key| SetSpec {
-        name: name.to_owned(),
-        key: vec![key],
-        data: Some(DataType::Verdict),
-    };
+    let map = |name: &str, key| SetSpec::new(name, [key]).to(DataType::Verdict);
     let mut chains: Vec<ChainSpec> = Vec::new();
     for prefix in prefixes {
         let chain = network_chain(network, *prefix);

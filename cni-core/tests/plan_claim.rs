@@ -26,11 +26,9 @@ fn table() -> TableSpec {
             family: Family::Inet,
             name: "t".to_owned(),
         },
-        sets: vec![SetSpec {
-            name: "m".to_owned(),
-            key: vec![ValueType::Port],
-            data: Some(DataType::Values(vec![ValueType::Port])),
-        }],
+        sets: vec![
+            SetSpec::new("m", [ValueType::Port]).to(DataType::Values(vec![ValueType::Port])),
+        ],
         chains: Vec::new(),
     }
 }

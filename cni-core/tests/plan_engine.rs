@@ -32,11 +32,7 @@ fn net(text: &str) -> IpNetwork {
 }
 
 fn table() -> TableSpec {
-    let spec = |name: &str| SetSpec {
-        name: name.to_owned(),
-        key: vec![ValueType::Ipv4],
-        data: None,
-    };
+    let spec = |name: &str| SetSpec::new(name, [ValueType::Ipv4]);
     TableSpec {
         table: Table {
             family: Family::Inet,

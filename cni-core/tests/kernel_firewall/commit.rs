@@ -115,11 +115,7 @@ fn pairs(count: u32) -> Vec<Element> {
 
 fn pair_set() -> [FirewallChange; 2] {
     let t = table(Family::Inet);
-    let set = SetSpec {
-        name: "pairs".to_owned(),
-        key: vec![ValueType::Ipv6, ValueType::Ipv6],
-        data: None,
-    };
+    let set = SetSpec::new("pairs", [ValueType::Ipv6, ValueType::Ipv6]);
     let table = t.clone();
     [
         FirewallChange::TableAdd(t),

@@ -135,9 +135,8 @@ pub fn rule(matches: Vec<Match>, action: Action) -> Rule {
 
 fn set(name: &str, key: &[ValueType], data: Option<DataType>) -> SetSpec {
     SetSpec {
-        name: name.to_owned(),
-        key: key.to_vec(),
         data,
+        ..SetSpec::new(name, key)
     }
 }
 

@@ -154,11 +154,7 @@ pub(crate) fn transactions_of_this_process_are_left_out() {
         name: "ours".to_owned(),
     };
     let element = || vec![Element::new(vec![Value::Ipv4([192, 0, 2, 1].into())])];
-    let set = SetSpec {
-        name: "addresses".to_owned(),
-        key: vec![ValueType::Ipv4],
-        data: None,
-    };
+    let set = SetSpec::new("addresses", [ValueType::Ipv4]);
     let name = || "addresses".to_owned();
     let transactions = [
         vec![

@@ -200,20 +200,13 @@ fn share(desired: &mut Desired, set: &str, key: Vec<Value>) {
 }
 
 fn set(name: &str, key: &[ValueType]) -> SetSpec {
-    SetSpec {
-        name: name.to_owned(),
-        key: key.to_vec(),
-        data: None,
-    }
+    SetSpec::new(name, key).lapsing()
 }
 
 /// The table, whose first rules lead to these chains of the operator.
 pub(super) fn table_spec(admins: &[String]) -> TableSpec {
     let pair = [ValueType::Interface; 2];
-    let members = SetSpec {
-        data: Some(DataType::Verdict),
-        ..set(MEMBERS, &pair)
-    };
+    let members = set(MEMBERS, &pair).to(DataType::Verdict);
     let jumps = admins
         .iter()
         .map(|admin| Rule::new([], Action::Jump(admin.clone())));

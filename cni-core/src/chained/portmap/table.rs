@@ -135,22 +135,19 @@ impl Names {
 
     fn sets(&self) -> Vec<SetSpec> {
         let (address, protocol, port) = (self.address(), ValueType::Protocol, ValueType::Port);
-        let set = |name: &str, key: &[ValueType], data| SetSpec {
-            name: name.to_owned(),
-            key: key.to_vec(),
-            data,
-        };
-        let pod = || Some(DataType::Values(vec![address, port]));
-        let verdict = || Some(DataType::Verdict);
+        let set = |name: &str, key: &[ValueType]| SetSpec::new(name, key).lapsing();
+        // Their elements lead to chains, which they would hold until they are freed.
+        let rules = |name: &str, key: &[ValueType]| SetSpec::new(name, key).to(DataType::Verdict);
+        let pod = || DataType::Values(vec![address, port]);
         let connection = [address, protocol, port, port];
         vec![
-            set(self.ports, &[protocol, port], pod()),
-            set(self.host_ports, &[address, protocol, port], pod()),
-            set(self.rules, &[protocol, port], verdict()),
-            set(self.host_rules, &[address, protocol, port], verdict()),
-            set(self.addresses, &[address], None),
-            set(self.published, &connection, None),
-            set(self.masqueraded, &connection, None),
+            set(self.ports, &[protocol, port]).to(pod()),
+            set(self.host_ports, &[address, protocol, port]).to(pod()),
+            rules(self.rules, &[protocol, port]),
+            rules(self.host_rules, &[address, protocol, port]),
+            set(self.addresses, &[address]),
+            set(self.published, &connection),
+            set(self.masqueraded, &connection),
         ]
     }
 
@@ -212,23 +209,13 @@ pub fn table() -> Table {
 
 /// All of the table but elements and the chains of attachments with conditions.
 pub(super) fn table_spec() -> TableSpec {
-    let interfaces = |name: &str, count| SetSpec {
-        name: name.to_owned(),
-        key: vec![ValueType::Interface; count],
-        data: None,
-    };
+    let interfaces =
+        |name: &str, count| SetSpec::new(name, vec![ValueType::Interface; count]).lapsing();
     let (address, port) = (ValueType::Ipv6, ValueType::Port);
-    let records = SetSpec {
-        name: RECORDS.to_owned(),
-        key: vec![address, ValueType::Mark],
-        data: Some(DataType::Values(vec![
-            address,
-            ValueType::Protocol,
-            port,
-            address,
-            port,
-        ])),
-    };
+    let record = vec![address, ValueType::Protocol, port, address, port];
+    let records = SetSpec::new(RECORDS, [address, ValueType::Mark])
+        .to(DataType::Values(record))
+        .lapsing();
     let mut sets = [V4.sets(), V6.sets()].concat();
     sets.extend([
         records,

@@ -34,11 +34,7 @@ impl Set {
             Self::Nodes(ipv6) | Self::Pods(ipv6, _) => vec![of(ipv6)],
             Self::From { outer, inner, .. } => vec![of(outer), of(inner)],
         };
-        SetSpec {
-            name: self.name().to_string(),
-            key,
-            data: None,
-        }
+        SetSpec::new(&*self.name(), key)
     }
 
     /// Its name, of which there is one copy in the process: ten thousand members bear it.

@@ -195,11 +195,10 @@ async fn a_chain_with_another_hook_and_strange_chains_and_sets_are_mended() {
         },
         FirewallChange::SetAdd {
             table: table(),
-            set: crate::host::firewall::SetSpec {
-                name: "strange".to_owned(),
-                key: vec![crate::host::firewall::ValueType::Port],
-                data: None,
-            },
+            set: crate::host::firewall::SetSpec::new(
+                "strange",
+                [crate::host::firewall::ValueType::Port],
+            ),
         },
     ];
     host.firewall.commit(&strange).await.unwrap();

@@ -87,7 +87,8 @@ pub trait Firewall: Send + Sync + fmt::Debug {
     ///
     /// After a transaction that deletes, the kernel waits for readers (RCU, some 15 ms) when the socket is closed. An
     /// implementation does that wait off the caller's thread, and its future ends when the wait has ended, so that a
-    /// caller can overlap it with other work.
+    /// caller can overlap it with other work. Where nothing but elements of sets that allow it ([`SetSpec::lapses`]) is
+    /// deleted, an implementation may let them lapse instead, which nobody waits for: they are gone when the future ends.
     async fn commit(&self, changes: &[FirewallChange]) -> Result<(), NetlinkError>;
 
     /// As [`Firewall::commit`], begun `delay` after the first poll while the caller goes on with other work. Where a

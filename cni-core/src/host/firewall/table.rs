@@ -1,6 +1,7 @@
 //! Tables, chains and sets: as they must be, as the kernel has them, and the difference in words.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::element::concatenated;
 use super::{DataType, FirewallChange, Rule, ValueType};
@@ -48,6 +49,9 @@ pub struct SetSpec {
     pub key: Vec<ValueType>,
     /// What a map's elements hold.
     pub data: Option<DataType>,
+    /// Whether its elements can be given an end (`flags timeout`): a process that is about to end then deletes them without a
+    /// wait for readers, see [`Firewall::commit`](super::Firewall::commit).
+    pub lapses: bool,
 }
 
 /// A chain with its rules, in order.
@@ -227,6 +231,39 @@ impl TableSpec {
     }
 }
 
+impl SetSpec {
+    /// How often the kernel frees elements that have lapsed.
+    pub(super) const GC_INTERVAL: Duration = Duration::from_secs(10);
+
+    /// A set.
+    pub fn new(name: impl Into<String>, key: impl Into<Vec<ValueType>>) -> Self {
+        Self {
+            name: name.into(),
+            key: key.into(),
+            data: None,
+            lapses: false,
+        }
+    }
+
+    /// The set as a map to this.
+    #[must_use]
+    pub fn to(self, data: DataType) -> Self {
+        Self {
+            data: Some(data),
+            ..self
+        }
+    }
+
+    /// The set with elements that can be given an end.
+    #[must_use]
+    pub fn lapsing(self) -> Self {
+        Self {
+            lapses: true,
+            ..self
+        }
+    }
+}
+
 impl ChainSpec {
     /// A chain that is attached to a hook.
     pub fn base(name: impl Into<String>, hook: Hook, rules: Vec<Rule>) -> Self {
@@ -306,12 +343,20 @@ impl fmt::Display for SetSpec {
         f.write_str("type ")?;
         concatenated(f, &self.key)?;
         match &self.data {
-            None => Ok(()),
-            Some(DataType::Verdict) => f.write_str(" : verdict"),
+            None => {}
+            Some(DataType::Verdict) => f.write_str(" : verdict")?,
             Some(DataType::Values(types)) => {
                 f.write_str(" : ")?;
-                concatenated(f, types)
+                concatenated(f, types)?;
             }
+        }
+        match self.lapses {
+            true => write!(
+                f,
+                "; flags timeout; gc-interval {}s",
+                Self::GC_INTERVAL.as_secs()
+            ),
+            false => Ok(()),
         }
     }
 }

@@ -73,9 +73,8 @@ fn spec(set: &str) -> SetSpec {
         _ => (vec![ValueType::Protocol, ValueType::Port], None),
     };
     SetSpec {
-        name: set.to_owned(),
-        key,
         data,
+        ..SetSpec::new(set, key)
     }
 }
 

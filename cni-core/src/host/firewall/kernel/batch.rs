@@ -1,7 +1,7 @@
 //! Changes as one transaction's messages.
 
-use super::expression::write_rule;
-use super::expression::write_verdict;
+use super::expression::{write_rule, write_verdict};
+use super::lapse::Lapsing;
 use super::message::{Header, Writer};
 use super::uapi::*;
 use super::value::{self, comment_data};
@@ -12,6 +12,10 @@ use crate::host::firewall::{
 
 /// Elements of one message take at most so many bytes: an attribute's length is a `u16`.
 const ELEMENTS_MAX: usize = 32 * 1024;
+
+/// How often the kernel looks through a set for elements whose time is over: till then they take memory, and nothing finds
+/// them. By default it would each second.
+const GC_INTERVAL_MS: u32 = SetSpec::GC_INTERVAL.as_millis() as u32;
 
 /// A transaction: `NFNL_MSG_BATCH_BEGIN` to `NFNL_MSG_BATCH_END`.
 #[derive(Debug, Default)]
@@ -39,17 +43,45 @@ impl Batch {
     /// # Errors
     /// The index of the change that cannot be expressed, and why.
     pub(super) fn encode(changes: &[FirewallChange]) -> Result<Self, (usize, String)> {
-        let mut batch = Self::default();
-        batch.writer.batch_mark(NFNL_MSG_BATCH_BEGIN, 0);
+        let mut batch = Self::begun();
         for (index, change) in changes.iter().enumerate() {
             batch.change(index, change).map_err(|why| (index, why))?;
         }
-        if let Some(last) = batch.entries.last() {
-            batch.writer.add_flag(last.start, NLM_F_ACK);
+        Ok(batch.ended())
+    }
+
+    /// Gives elements an end, as soon as the kernel's clock can tell: `nft add element ... { KEY timeout 1ms }`.
+    pub(super) fn ends<'a>(lapsing: impl IntoIterator<Item = &'a Lapsing<'a>>) -> Self {
+        let mut batch = Self::begun();
+        for (index, lapsing) in lapsing.into_iter().enumerate() {
+            batch.message(
+                index,
+                NFT_MSG_NEWSETELEM,
+                NLM_F_CREATE,
+                lapsing.table,
+                |w| {
+                    w.text(NFTA_SET_ELEM_LIST_TABLE, &lapsing.table.name);
+                    w.text(NFTA_SET_ELEM_LIST_SET, lapsing.set);
+                    w.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |w| lapsing.write(w));
+                },
+            );
         }
-        let end = batch.last_sequence() + 1;
-        batch.writer.batch_mark(NFNL_MSG_BATCH_END, end);
-        Ok(batch)
+        batch.ended()
+    }
+
+    fn begun() -> Self {
+        let mut batch = Self::default();
+        batch.writer.batch_mark(NFNL_MSG_BATCH_BEGIN, 0);
+        batch
+    }
+
+    fn ended(mut self) -> Self {
+        if let Some(last) = self.entries.last() {
+            self.writer.add_flag(last.start, NLM_F_ACK);
+        }
+        let end = self.last_sequence() + 1;
+        self.writer.batch_mark(NFNL_MSG_BATCH_END, end);
+        self
     }
 
     /// Whether there is nothing to commit.
@@ -214,8 +246,9 @@ impl Batch {
         self.message(index, NFT_MSG_NEWSET, NLM_F_CREATE, table, |w| {
             w.text(NFTA_SET_TABLE, &table.name);
             w.text(NFTA_SET_NAME, &set.name);
-            let flags = if set.data.is_some() { NFT_SET_MAP } else { 0 };
-            w.be32(NFTA_SET_FLAGS, flags);
+            let map = if set.data.is_some() { NFT_SET_MAP } else { 0 };
+            let timeout = if set.lapses { NFT_SET_TIMEOUT } else { 0 };
+            w.be32(NFTA_SET_FLAGS, map | timeout);
             w.be32(NFTA_SET_KEY_TYPE, value::type_number(&set.key));
             w.be32(NFTA_SET_KEY_LEN, value::size(&set.key) as u32);
             let mut orders = vec![(UDATA_SET_KEY_BYTEORDER, value::byte_order(&set.key))];
@@ -230,6 +263,9 @@ impl Batch {
                     w.be32(NFTA_SET_DATA_LEN, value::size(types) as u32);
                     orders.push((UDATA_SET_DATA_BYTEORDER, value::byte_order(types)));
                 }
+            }
+            if set.lapses {
+                w.be32(NFTA_SET_GC_INTERVAL, GC_INTERVAL_MS);
             }
             w.be32(NFTA_SET_ID, id);
             let mut data = Vec::new();

@@ -4,6 +4,7 @@ mod background;
 mod batch;
 mod decode;
 mod expression;
+mod lapse;
 pub(in crate::host) mod message;
 pub(in crate::host) mod socket;
 mod uapi;
@@ -151,7 +152,14 @@ impl Firewall for KernelFirewall {
             return Ok(());
         }
         let batch = Arc::new(batch);
-        let result = if !self.lasting && changes.iter().any(FirewallChange::deletes) {
+        let waits = !self.lasting && changes.iter().any(FirewallChange::deletes);
+        let lapsed = waits
+            && self
+                .with(|connection| lapse::instead(connection, changes))
+                .unwrap_or(false);
+        let result = if lapsed {
+            Ok(())
+        } else if waits {
             let batch = Arc::clone(&batch);
             // The socket is closed before the thread ends, and closing it waits for readers.
             let work = move || {
@@ -352,21 +360,7 @@ fn read_element(
     set: &str,
     wanted: &Element,
 ) -> Result<Option<Element>, Failure> {
-    let found = connection.get(
-        NFT_MSG_GETSETELEM,
-        value::family(table.family),
-        |w| {
-            write_set(w, table, set);
-            w.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |w| {
-                write_element(w, wanted, false).ok();
-            });
-        },
-        |message| {
-            let list = message.attributes().nested(NFTA_SET_ELEM_LIST_ELEMENTS);
-            list.find(NFTA_LIST_ELEM).map(<[u8]>::to_vec)
-        },
-    )?;
-    let Some(bytes) = found else {
+    let Some(bytes) = read_raw_element(connection, table, set, wanted)? else {
         return Ok(None);
     };
     let key: Vec<ValueType> = wanted.key.iter().map(Value::value_type).collect();
@@ -379,6 +373,29 @@ fn read_element(
     };
     let element = decode::element(Attributes(&bytes), &types);
     element.map(Some).ok_or_else(socket::undecodable)
+}
+
+/// The attributes of one element; `None` when it, or the set, does not exist.
+fn read_raw_element(
+    connection: &mut Connection,
+    table: &Table,
+    set: &str,
+    wanted: &Element,
+) -> Result<Option<Vec<u8>>, Failure> {
+    connection.get(
+        NFT_MSG_GETSETELEM,
+        value::family(table.family),
+        |w| {
+            write_set(w, table, set);
+            w.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |w| {
+                write_element(w, wanted, false).ok();
+            });
+        },
+        |message| {
+            let list = message.attributes().nested(NFTA_SET_ELEM_LIST_ELEMENTS);
+            list.find(NFTA_LIST_ELEM).map(<[u8]>::to_vec)
+        },
+    )
 }
 
 /// The command that failed: with the one element that the kernel objects to when it is known, else with the first.

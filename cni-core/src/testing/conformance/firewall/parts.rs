@@ -50,9 +50,8 @@ pub(super) fn table_add() -> FirewallChange {
 
 pub(super) fn set(name: &str, data: Option<DataType>) -> SetSpec {
     SetSpec {
-        name: name.to_owned(),
-        key: vec![ValueType::Ipv4],
         data,
+        ..SetSpec::new(name, [ValueType::Ipv4])
     }
 }
 
