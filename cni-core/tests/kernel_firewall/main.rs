@@ -11,6 +11,7 @@
 
 mod commit;
 mod flows;
+mod lapse;
 mod measure;
 mod nft;
 mod ports;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         tunnel::TESTS,
         ports::TESTS,
         flows::TESTS,
+        lapse::TESTS,
     ]
     .concat();
     if arguments.iter().any(|argument| argument == "--list") {

@@ -310,12 +310,13 @@ fn disciplines(links: &Links, lines: &mut BTreeSet<String>) {
 
 fn nftables(lines: &mut BTreeSet<String>) {
     // linux/netfilter/nf_tables.h: the request of each dump, its name, and the attributes that change by themselves
-    // (handles, positions, use counts, counters).
+    // (handles, positions, use counts, counters; of a set the number of its elements, which counts those that have lapsed until
+    // they are freed: the elements themselves are compared).
     const DUMPS: [(u16, &str, &[u16]); 4] = [
         (1, "table", &[3, 4]),
         (4, "chain", &[2, 6, 8]),
         (7, "rule", &[3, 6]),
-        (10, "set", &[16]),
+        (10, "set", &[16, 20]),
     ];
     const SUBSYSTEM: u16 = 10 << 8;
     for (kind, name, volatile) in DUMPS {

@@ -1,7 +1,6 @@
 //! Tables, chains and sets: as they must be, as the kernel has them, and the difference in words.
 
 use std::fmt;
-use std::time::Duration;
 
 use super::element::concatenated;
 use super::{DataType, FirewallChange, Rule, ValueType};
@@ -232,9 +231,6 @@ impl TableSpec {
 }
 
 impl SetSpec {
-    /// How often the kernel frees elements that have lapsed.
-    pub(super) const GC_INTERVAL: Duration = Duration::from_secs(10);
-
     /// A set.
     pub fn new(name: impl Into<String>, key: impl Into<Vec<ValueType>>) -> Self {
         Self {
@@ -351,11 +347,7 @@ impl fmt::Display for SetSpec {
             }
         }
         match self.lapses {
-            true => write!(
-                f,
-                "; flags timeout; gc-interval {}s",
-                Self::GC_INTERVAL.as_secs()
-            ),
+            true => f.write_str("; flags timeout"),
             false => Ok(()),
         }
     }

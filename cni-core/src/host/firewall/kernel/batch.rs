@@ -13,10 +13,6 @@ use crate::host::firewall::{
 /// Elements of one message take at most so many bytes: an attribute's length is a `u16`.
 const ELEMENTS_MAX: usize = 32 * 1024;
 
-/// How often the kernel looks through a set for elements whose time is over: till then they take memory, and nothing finds
-/// them. By default it would each second.
-const GC_INTERVAL_MS: u32 = SetSpec::GC_INTERVAL.as_millis() as u32;
-
 /// A transaction: `NFNL_MSG_BATCH_BEGIN` to `NFNL_MSG_BATCH_END`.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
@@ -263,9 +259,6 @@ impl Batch {
                     w.be32(NFTA_SET_DATA_LEN, value::size(types) as u32);
                     orders.push((UDATA_SET_DATA_BYTEORDER, value::byte_order(types)));
                 }
-            }
-            if set.lapses {
-                w.be32(NFTA_SET_GC_INTERVAL, GC_INTERVAL_MS);
             }
             w.be32(NFTA_SET_ID, id);
             let mut data = Vec::new();
