@@ -9,11 +9,11 @@ use cni_core::node::{NodeConfig, StateDir};
 use cni_core::{Error, ErrorKind, Result};
 
 use crate::etcd::config::LayoutKind;
-use crate::etcd::facts::OfHost;
 use crate::etcd::layout::Tunnel;
 use crate::etcd::member::Member;
 use crate::etcd::ranges::Range;
 use crate::etcd::{EtcdConfig, EtcdSource};
+use crate::remote::facts::OfHost;
 use crate::setup::{Found, Hints};
 use crate::tenure::Tenure;
 

@@ -101,6 +101,8 @@ mod pending;
 pub mod process;
 pub mod programmer;
 pub mod publish;
+#[cfg(feature = "http-client")]
+pub mod remote;
 pub mod run;
 pub mod setup;
 pub mod signals;

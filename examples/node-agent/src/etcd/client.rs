@@ -26,7 +26,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::api::{self, AuthAnswer, Refusal, Streamed, WatchAnswer};
 use super::config::{Access, Endpoint, Login};
-use super::tls;
+use crate::remote::tls;
 
 /// The first packet is sent again after a second.
 const TO_CONNECT: Duration = Duration::from_millis(1500);

@@ -10,9 +10,9 @@ use tokio::time::Instant;
 use super::api::{Guard, KeyValue, LeaseAnswer, Put, Streamed, TxnAnswer, txn};
 use super::client::{Client, Failure};
 use super::config::EtcdConfig;
-use super::facts::Facts;
 use super::ranges::Range;
 use super::table::Table;
+use crate::remote::facts::Facts;
 use crate::tenure::Standing;
 
 /// So many transactions in a row come to nothing only where somebody writes faster than we read.

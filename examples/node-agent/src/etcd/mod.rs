@@ -11,10 +11,8 @@
 //! What operators have to know is in [`cni_core::manual::etcd`].
 
 pub mod api;
-pub mod backoff;
 pub mod client;
 pub mod config;
-pub mod facts;
 pub mod layout;
 pub mod list;
 pub mod member;
@@ -22,7 +20,6 @@ pub mod ranges;
 mod session;
 mod source;
 pub mod table;
-mod tls;
 
 pub use config::EtcdConfig;
 pub use source::EtcdSource;

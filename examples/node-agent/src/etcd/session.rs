@@ -8,14 +8,14 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::api::WatchAnswer;
-use super::backoff::Backoff;
 use super::client::{Client, Failure, Watch};
-use super::facts::{Facts, Knows};
 use super::layout::MOST_BYTES;
 use super::list::list;
 use super::member::Member;
 use super::table::Table;
 use crate::luck;
+use crate::remote::backoff::Backoff;
+use crate::remote::facts::{Facts, Knows};
 use crate::tenure::{Standing, Tenure};
 
 /// A watch that is asked for has to begin within this time.

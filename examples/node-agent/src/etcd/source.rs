@@ -9,11 +9,11 @@ use tokio::task::JoinHandle;
 
 use super::client::Client;
 use super::config::EtcdConfig;
-use super::facts::Knows;
 use super::layout::{Layout, Tunnel};
 use super::member::Member;
 use super::session::{Own, Session};
 use super::table::Table;
+use crate::remote::facts::Knows;
 use crate::tenure::Tenure;
 
 /// Tells of the nodes in etcd, and follows them. It has to be made in a runtime of tokio's, in which a task of its own does the

@@ -16,7 +16,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use node_agent::etcd::EtcdConfig;
 use node_agent::etcd::api::{Guard, LeaseAnswer, Put, RangeAnswer, TxnAnswer, encode, end_of, txn};
 use node_agent::etcd::client::{Client, Failure};
-use node_agent::etcd::facts::Facts;
+use node_agent::remote::facts::Facts;
 use node_agent::etcd::layout::{Layout, Tunnel, dashed};
 use node_agent::etcd::list::list;
 use node_agent::etcd::member::Member;

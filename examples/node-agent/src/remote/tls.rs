@@ -9,13 +9,13 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use super::config::Access;
+use crate::etcd::config::Access;
 
 /// What makes a connection a TLS one.
 ///
 /// # Errors
 /// A sentence that names the file, and nothing of what is in it.
-pub(super) fn connector(access: &Access) -> Result<TlsConnector, String> {
+pub(crate) fn connector(access: &Access) -> Result<TlsConnector, String> {
     let mut roots = RootCertStore::empty();
     if let Some(path) = &access.ca {
         for certificate in certificates(path)? {
