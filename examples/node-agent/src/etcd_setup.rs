@@ -62,6 +62,7 @@ pub(crate) fn source(
     let knows = OfHost {
         host: host.clone(),
         configured: config.addresses.clone(),
+        service: ("etcd", "cluster.etcd.addresses"),
         capabilities,
     };
     let tenure = Tenure::new("etcd has not confirmed yet that this node's prefix is its own");

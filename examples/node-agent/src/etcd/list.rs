@@ -1,9 +1,10 @@
 //! Everything that etcd holds of the cluster, at one moment.
 
 use super::api::{Header, RangeAnswer, end_of, range};
-use super::client::{Client, Failure, TOO_LARGE};
+use super::client::{Client, Failure};
 use super::layout::MOST_BYTES;
 use super::table::Table;
+use crate::remote::body::TOO_LARGE;
 
 /// How many keys are asked for at once.
 const PAGE: u32 = 500;

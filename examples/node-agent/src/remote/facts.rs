@@ -21,7 +21,7 @@ pub struct Facts {
 /// Who knows.
 #[async_trait]
 pub trait Knows: Send + Sync + std::fmt::Debug {
-    /// The facts. `local` is this host's address on the connection with etcd.
+    /// The facts. `local` is this host's address on the connection with the service.
     ///
     /// # Errors
     /// A sentence that says what cannot be found out, and what to do.
@@ -35,21 +35,25 @@ pub struct OfHost {
     pub host: Host,
     /// `addresses` of the configuration.
     pub configured: Vec<IpAddr>,
+    /// What the service is called, and the key of the configuration that `configured` is from.
+    pub service: (&'static str, &'static str),
     /// From `dataPath` of the configuration.
     pub capabilities: Option<Vec<Capability>>,
 }
 
 #[async_trait]
 impl Knows for OfHost {
-    /// The configured addresses, else the one from which etcd is reached, and the first of the other family on the same link.
+    /// The configured addresses, else the one from which the service is reached, and the first of the other family on the same link.
     async fn facts(&self, local: Option<IpAddr>) -> Result<Facts, String> {
         let all = self.host.netlink.addresses(None).await;
         let all = all.map_err(|error| format!("the host's addresses cannot be read: {error}"))?;
         let local = local.filter(|local| !local.is_loopback());
         let Some(first) = self.configured.first().copied().or(local) else {
-            return Err("etcd is reached over the loopback interface, which tells nothing of where other nodes reach this one: \
-                        set `cluster.etcd.addresses`"
-                .to_owned());
+            let (service, key) = self.service;
+            return Err(format!(
+                "{service} is reached over the loopback interface, which tells nothing of where other nodes reach this one: \
+                 set `{key}`"
+            ));
         };
         let Some(bearer) = all.iter().find(|address| address.address.ip() == first) else {
             return Err(format!("no link of this host has the address {first}"));
