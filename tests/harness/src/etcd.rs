@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::base64::{decode, encode};
 use crate::cluster::await_condition;
 use crate::{Pod, Process, require};
 
@@ -299,7 +300,7 @@ impl Certificates {
              printf 'extendedKeyUsage=clientAuth\\n' > client.ext
              openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem -days 30 -extfile server.ext
              openssl x509 -req -in client.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out client.pem -days 30 -extfile client.ext
-             openssl x509 -req -in other.csr -signkey other.key -out other.pem -days 30",
+             openssl x509 -req -in other.csr -signkey other.key -out other.pem -days 30 -extfile client.ext",
             directory.display(),
             program.display()
         );
@@ -355,54 +356,4 @@ fn number(value: &Value) -> i64 {
         .as_str()
         .and_then(|text| text.parse().ok())
         .unwrap_or_default()
-}
-
-const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-/// Base64 (RFC 4648).
-fn encode(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    for chunk in bytes.chunks(3) {
-        let byte = |index: usize| u32::from(chunk.get(index).copied().unwrap_or_default());
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for digit in 0..4 {
-            let value = (bits >> (18 - 6 * digit)) & 63;
-            text.push(if digit <= chunk.len() {
-                char::from(DIGITS[value as usize])
-            } else {
-                '='
-            });
-        }
-    }
-    text
-}
-
-fn decode(text: &str) -> Vec<u8> {
-    let values = text
-        .bytes()
-        .filter_map(|byte| DIGITS.iter().position(|digit| *digit == byte));
-    let (mut bits, mut count, mut bytes) = (0_u32, 0, Vec::new());
-    for value in values {
-        bits = bits << 6 | u32::try_from(value).expect("six bits");
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            bytes.push((bits >> count) as u8);
-            bits &= (1 << count) - 1;
-        }
-    }
-    bytes
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base64_goes_both_ways() {
-        for text in ["", "a", "ab", "abc", "abcd", "/cni/net/nodes/n1"] {
-            assert_eq!(decode(&encode(text.as_bytes())), text.as_bytes());
-        }
-        assert_eq!(encode(b"/a/1"), "L2EvMQ==");
-    }
 }

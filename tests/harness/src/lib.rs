@@ -22,6 +22,7 @@
 //! A test asserts by panicking. One that needs what the machine lacks calls [`skip`] or [`require`]: it is then reported
 //! as skipped, and as failed when the environment says `CI=true`.
 
+mod base64;
 mod binaries;
 mod capture;
 pub mod cluster;
