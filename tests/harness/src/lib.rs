@@ -30,6 +30,7 @@ mod counters;
 mod echo;
 pub mod etcd;
 mod flow;
+pub mod kube;
 mod namespaces;
 mod netlink;
 mod ping;

@@ -71,7 +71,9 @@ fn run_suite(tests: &[Test], plugins: bool) -> ExitCode {
             })
         })
         .collect();
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    crate::kube::close_way();
+    conclusion.exit_code()
 }
 
 /// Ends the test as skipped: the machine lacks something. In CI (`CI=true`) that is a failure.
@@ -92,6 +94,9 @@ fn run_in_child(name: &str, nocapture: bool, plugins: bool) -> Result<Completion
     command.env(SELECTED, name).stdin(Stdio::null());
     if plugins {
         command.env(binaries::DIRECTORY, binaries::build()?);
+    }
+    if let Some((name, value)) = crate::kube::open_way() {
+        command.env(name, value);
     }
     if nocapture {
         command.stdout(Stdio::inherit()).stderr(Stdio::inherit());
