@@ -105,7 +105,7 @@ impl Watch {
             return Ok(self.last(&refusal));
         }
         if initial && let Some(asked) = revision.filter(|asked| *asked > state.revision) {
-            return Err(too_large(asked, state.revision));
+            return Ok(self.last(&too_large(asked, state.revision)));
         }
         let initial = initial && streaming == Streaming::Done;
         if !initial && let Some(asked) = revision.filter(|asked| *asked > 0) {
@@ -136,8 +136,12 @@ impl Watch {
         let mut object = json!({
             "kind": self.resource.kind(),
             "apiVersion": self.resource.api_version(),
-            "metadata": { "resourceVersion": self.at.to_string(), "creationTimestamp": null },
+            "metadata": { "resourceVersion": self.at.to_string() },
         });
+        if self.resource == Resource::Nodes {
+            object["spec"] = json!({});
+            object["status"] = json!({ "nodeInfo": { "machineID": "" } });
+        }
         if initial {
             object["metadata"]["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
         }

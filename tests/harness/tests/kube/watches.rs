@@ -10,6 +10,7 @@ pub(crate) const TESTS: &[Test] = &tests![
     bookmarks_bring_the_revision_up_to_date,
     a_streaming_list_says_where_it_ends,
     a_revision_that_is_too_old_is_said_to_be_so,
+    a_revision_that_is_still_to_come_is_waited_for,
 ];
 
 fn a_watch_tells_what_happens_to_what_is_selected() {
@@ -180,4 +181,27 @@ fn a_revision_that_is_too_old_is_said_to_be_so() {
         (&json!("Status"), &json!(410), &json!("Expired"))
     );
     assert_eq!(watch.next(SOON), Next::End);
+}
+
+/// As after a restore of a backup: a watch from a revision that was is silent.
+fn a_revision_that_is_still_to_come_is_waited_for() {
+    let pod = Pod::new("api");
+    let server = server(&pod);
+    let client = server.admin();
+    let future = "resourceVersion=999999999";
+    let silent = watch(
+        &client,
+        &format!("{future}&timeoutSeconds=2&allowWatchBookmarks=true"),
+    );
+    client.create(NodeNetworks, &network("f", "net")).ok();
+    assert_eq!(silent.next(SOON), Next::End);
+    let streamed = format!(
+        "{future}&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
+    );
+    let (kind, object) = watch(&client, &streamed).message();
+    assert_eq!(
+        (kind.as_str(), &object["code"], &object["reason"]),
+        ("ERROR", &json!(504), &json!("Timeout"))
+    );
+    assert_eq!(client.list(NodeNetworks, future).refused(504), "Timeout");
 }
