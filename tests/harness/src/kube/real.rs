@@ -2,12 +2,11 @@
 
 use std::env;
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -32,6 +31,7 @@ pub(super) const NAMES: &str = "cni-test-";
 const ACCOUNTS: &str = "/api/v1/namespaces/default/serviceaccounts";
 const SECRETS: &str = "/api/v1/namespaces/default/secrets";
 const ROLES: &str = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const BINDINGS: &str = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
 
 /// A real server, set up for tests; all that was made there is removed when this is dropped.
@@ -58,11 +58,7 @@ pub(super) struct Config {
 
 impl Config {
     /// What KUBECONFIG says, by `kubectl`, which knows all ways to write one.
-    ///
-    /// # Panics
-    /// When it is set, and not to the kubeconfig of a server that is asked with a token or a certificate.
-    fn read() -> Option<Self> {
-        env::var_os("KUBECONFIG").filter(|path| !path.is_empty())?;
+    fn read() -> Result<Self, String> {
         let view = [
             "config",
             "view",
@@ -72,10 +68,11 @@ impl Config {
             "-o",
             "json",
         ];
-        let value: Value = serde_json::from_str(&kubectl(&view, "")).expect("JSON of kubectl");
+        let value: Value = serde_json::from_str(&kubectl(&view)?).expect("JSON of kubectl");
         let (cluster, user) = (&value["clusters"][0]["cluster"], &value["users"][0]["user"]);
         let url = cluster["server"].as_str().unwrap_or_default();
-        let address = url.strip_prefix("https://").expect("a server at https://");
+        let address = url.strip_prefix("https://");
+        let address = address.ok_or_else(|| format!("{url:?} is no server at https://"))?;
         let address = address.split('/').next().unwrap_or_default();
         let (host, port) = match address.rsplit_once(':') {
             Some((host, port)) if !port.contains(']') => (host, port.parse().expect("a port")),
@@ -88,100 +85,109 @@ impl Config {
         };
         let certificate = pem(&user["client-certificate-data"]).zip(pem(&user["client-key-data"]));
         let token = user["token"].as_str().map(str::to_owned);
-        assert!(
-            token.is_some() || certificate.is_some(),
-            "the user of KUBECONFIG has neither a token nor a certificate"
-        );
+        if token.is_none() && certificate.is_none() {
+            return Err("its user has neither a token nor a certificate".to_owned());
+        }
+        let ca = pem(&cluster["certificate-authority-data"]);
         let server_name = cluster["tls-server-name"]
             .as_str()
             .unwrap_or(&host)
             .to_owned();
-        Some(Self {
+        Ok(Self {
             host,
             port,
             server_name,
-            ca: pem(&cluster["certificate-authority-data"]).expect("a certificate authority"),
+            ca: ca.ok_or("its cluster has no certificate authority")?,
             token,
             certificate,
         })
     }
 }
 
-static WAY: OnceLock<Option<PathBuf>> = OnceLock::new();
-static DEFINED: AtomicBool = AtomicBool::new(false);
-
-/// Makes the definition of `NodeNetwork` where there is none.
-fn define() {
-    if !kubectl(
-        &[
-            "get",
-            "--ignore-not-found",
-            "-o",
-            "name",
-            "crd",
-            schema::NAME,
-        ],
-        "",
-    )
-    .is_empty()
-    {
-        return;
-    }
-    kubectl(&["create", "-f", "-"], schema::MANIFEST);
-    DEFINED.store(true, Ordering::Relaxed);
-    kubectl(
-        &["wait", "--for=condition=established", "crd", schema::NAME],
-        "",
-    );
-}
+static WAY: OnceLock<Option<Found>> = OnceLock::new();
+/// Makes the tests ask a real server whose Nodes are others' to keep, too.
+const IN_USE: &str = "CNI_TEST_KUBE_IN_USE";
 
 /// Removes from a real server what was made there for all tests of this run.
 pub(crate) fn close_way() {
-    if DEFINED.load(Ordering::Relaxed) {
-        kubectl(&["delete", "crd", schema::NAME], "");
-    }
-    if let Some(Some(path)) = WAY.get() {
-        let _ = std::fs::remove_file(path);
+    if let Some(Some(way)) = WAY.get() {
+        if !way.is_defined {
+            let _ = kubectl(&["delete", "--ignore-not-found", "crd", schema::NAME]);
+        }
+        let _ = std::fs::remove_file(&way.socket);
     }
 }
 
-fn kubectl(arguments: &[&str], input: &str) -> String {
-    let mut command = Command::new("kubectl");
-    command.args(arguments).stdin(Stdio::piped());
-    let child = command.stdout(Stdio::piped()).spawn();
-    let mut child = child.unwrap_or_else(|error| {
-        panic!("KUBECONFIG is read by kubectl, which does not run: {error}")
-    });
-    if let Some(mut pipe) = child.stdin.take() {
-        pipe.write_all(input.as_bytes()).expect("kubectl reads");
+/// What the process that runs the tests has found out.
+struct Found {
+    socket: PathBuf,
+    /// The definition of `NodeNetwork` was there before.
+    is_defined: bool,
+}
+
+/// The server that KUBECONFIG names, if it is one that tests may use: they make and remove Nodes.
+fn usable() -> Result<Option<(Config, bool)>, String> {
+    if env::var_os("KUBECONFIG").is_none_or(|path| path.is_empty()) {
+        return Ok(None);
     }
-    let output = child.wait_with_output().expect("kubectl ends");
-    assert!(
-        output.status.success(),
-        "kubectl {arguments:?}: {}",
-        output.status
-    );
-    String::from_utf8_lossy(&output.stdout).into_owned()
+    let config = Config::read()?;
+    let nodes = kubectl(&["get", "nodes", "-o", "name"])?;
+    let mut nodes = nodes.lines().filter_map(|line| line.strip_prefix("node/"));
+    if let Some(node) = nodes.find(|name| !name.starts_with(NAMES))
+        && env::var_os(IN_USE).is_none()
+    {
+        return Err(format!(
+            "the cluster has Nodes, such as {node}, and tests make and remove Nodes; {IN_USE}=1 says that they may"
+        ));
+    }
+    let known = kubectl(&[
+        "get",
+        "--ignore-not-found",
+        "-o",
+        "name",
+        "crd",
+        schema::NAME,
+    ])?;
+    Ok(Some((config, !known.is_empty())))
+}
+
+fn kubectl(arguments: &[&str]) -> Result<String, String> {
+    let mut command = Command::new("kubectl");
+    let output = command.args(arguments).stdin(Stdio::null()).output();
+    let output = output.map_err(|error| format!("kubectl does not run: {error}"))?;
+    match output.status.success() {
+        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+        false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+    }
 }
 
 /// Where a real server is named: a socket by which tests reach it from within their namespaces, and what has to be in their
 /// environment.
 pub(crate) fn open_way() -> Option<(&'static str, PathBuf)> {
-    let path = WAY.get_or_init(|| {
-        let config = Config::read()?;
-        define();
-        let path = env::temp_dir().join(format!("cni-testkit-kube-{}", std::process::id()));
-        let _ = std::fs::remove_file(&path);
-        let listener = UnixListener::bind(&path).expect("a socket for the way to the server");
+    let way = WAY.get_or_init(|| {
+        let (config, is_defined) = match usable() {
+            Ok(usable) => usable?,
+            Err(why) => {
+                eprintln!("KUBECONFIG is not used, tests ask a server of their own: {why}");
+                return None;
+            }
+        };
+        eprintln!(
+            "tests ask the API server at {}, port {}",
+            config.host, config.port
+        );
+        let socket = env::temp_dir().join(format!("cni-testkit-kube-{}", std::process::id()));
+        let _ = std::fs::remove_file(&socket);
+        let listener = UnixListener::bind(&socket).expect("a socket for the way to the server");
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let config = config.clone();
                 thread::spawn(move || hand_on(&stream, &config));
             }
         });
-        Some(path)
+        Some(Found { socket, is_defined })
     });
-    path.clone().map(|path| (SOCKET, path))
+    way.as_ref().map(|way| (SOCKET, way.socket.clone()))
 }
 
 fn hand_on(near: &UnixStream, config: &Config) -> io::Result<()> {
@@ -219,7 +225,7 @@ impl Real {
     /// Takes the server for this test alone, and makes there what the tests need.
     pub(super) fn set_up(runtime: &Handle) -> Option<Self> {
         let backend = PathBuf::from(env::var_os(SOCKET)?);
-        let config = Config::read()?;
+        let config = Config::read().unwrap_or_else(|why| panic!("KUBECONFIG: {why}"));
         let lock = File::create(env::temp_dir().join(format!("{NAMES}{}.lock", config.port)));
         let lock = Flock::lock(lock.expect("a file for a lock"), FlockArg::LockExclusive);
         let lock = lock.unwrap_or_else(|(_, error)| panic!("a lock: {error}"));
@@ -238,13 +244,17 @@ impl Real {
             serial: serial(),
             _lock: lock,
         };
-        real.await_definition();
+        real.define();
         real.clear();
         real.grant();
         Some(real)
     }
 
-    fn await_definition(&self) {
+    /// The definition of `NodeNetwork` is made where there is none, and removed by [`close_way`].
+    fn define(&self) {
+        if self.admin.call("GET", schema::PATH, "", None).code == 404 {
+            self.post(DEFINITIONS, &schema::manifest());
+        }
         await_condition("the server serves nodenetworks", || {
             self.admin.list(Resource::NodeNetworks, "limit=1").code == 200
         });
