@@ -58,7 +58,7 @@ pub enum Origin {
 
 impl Origin {
     /// The keys below `cluster` that name a service which an agent is needed for.
-    pub const BY_AGENT: [&'static str; 1] = ["etcd"];
+    pub const BY_AGENT: [&'static str; 2] = ["etcd", "kubernetes"];
 }
 
 /// How a pod is attached to the node.

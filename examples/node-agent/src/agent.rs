@@ -17,6 +17,7 @@ use crate::pending::Pending;
 use crate::programmer::{Outcome, Programmer};
 use crate::publish::Publisher;
 use crate::status::Status;
+use crate::telling::Telling;
 use crate::tenure::Tenure;
 
 /// How many events are taken in before the next step, from each side: then it is time to act even if there are more.
@@ -51,6 +52,8 @@ pub struct Setup {
     pub publisher: Publisher,
     /// Whether the node's prefixes are its own, where the source has to do with that.
     pub tenure: Option<Tenure>,
+    /// Tells the source how this node is, where the source tells others.
+    pub telling: Option<Telling>,
 }
 
 /// Says which node this is.
@@ -309,6 +312,9 @@ impl Agent {
         if let Err(error) = published {
             status.counts.file_errors += 1;
             tracing::warn!("{}", error.chain());
+        }
+        if let Some(telling) = &self.setup.telling {
+            telling.tell(&status);
         }
         if status.readiness().is_ready() {
             self.notify.ready();

@@ -41,6 +41,7 @@ pub(crate) fn source(
             source: Box::new(EtcdSource::observer(&config, tunnel)),
             configured,
             tenure: None,
+            telling: None,
         });
     }
     let name = name(node)?;
@@ -71,6 +72,7 @@ pub(crate) fn source(
         source: Box::new(source),
         configured,
         tenure: Some(tenure),
+        telling: None,
     })
 }
 

@@ -91,6 +91,10 @@ mod etcd_setup;
 pub mod files;
 pub mod histogram;
 pub mod http;
+#[cfg(feature = "kubernetes")]
+pub mod kube;
+#[cfg(feature = "kubernetes")]
+mod kube_setup;
 mod limit;
 mod luck;
 pub mod metrics;
@@ -109,4 +113,5 @@ pub mod signals;
 pub mod site;
 pub mod status;
 pub mod subnet_env;
+pub mod telling;
 pub mod tenure;

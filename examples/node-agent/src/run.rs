@@ -152,6 +152,7 @@ async fn clean_up(maker: &Maker) -> Result<Done> {
     let fabric = Arc::clone(&maker.network().fabric);
     let report = Engine::new(maker.host().clone(), fabric).cleanup().await;
     maker.publisher().withdraw()?;
+    let (withdrawn, left) = maker.withdraw().await?;
     let mut text = String::new();
     for (thing, count) in &report.made {
         let _ = writeln!(text, "{thing}: {} removed", count.removed);
@@ -159,12 +160,18 @@ async fn clean_up(maker: &Maker) -> Result<Done> {
     for (what, error) in &report.errors {
         let _ = writeln!(text, "{what}: {}", error.chain());
     }
+    for thing in withdrawn {
+        let _ = writeln!(text, "{thing}: removed");
+    }
+    if let Some(left) = &left {
+        let _ = writeln!(text, "{left}");
+    }
     if text.is_empty() {
         text.push_str("nothing to do\n");
     }
     Ok(Done {
         text,
-        complete: report.is_complete(),
+        complete: report.is_complete() && left.is_none(),
     })
 }
 

@@ -10,6 +10,7 @@ use cni_core::cluster::{FileSource, Identity, PeerSource, View};
 use cni_core::host::Host;
 use cni_core::node::{self, Network, Origin, Scheme, StateDir};
 use cni_core::runtime::load_list;
+use cni_core::spec::config::NetworkConfig;
 use cni_core::{Error, ErrorKind, Result};
 
 use crate::agent::{Locator, Reload, Setup};
@@ -17,6 +18,7 @@ use crate::args::Args;
 use crate::connector::Connector;
 use crate::drops::DropCounts;
 use crate::publish::Publisher;
+use crate::telling::Telling;
 use crate::tenure::Tenure;
 
 /// The plugins whose configuration is understood.
@@ -30,6 +32,8 @@ pub struct Maker {
     network: Network,
     /// The network's configuration, as far as a source has to know it.
     hints: Hints,
+    /// The configuration of its plugin.
+    config: NetworkConfig,
     drops: Arc<DropCounts>,
 }
 
@@ -40,6 +44,8 @@ pub(crate) struct Hints {
     pub(crate) vni: Option<u32>,
     /// `dataPath`.
     pub(crate) data_path: Option<String>,
+    /// The tunnel's UDP port, where it is configured.
+    pub(crate) port: Option<u32>,
 }
 
 /// A source, how nodes are told apart in it, and what it knows of this node's right to its prefixes.
@@ -47,6 +53,7 @@ pub(crate) struct Found {
     pub(crate) source: Box<dyn PeerSource>,
     pub(crate) configured: Option<String>,
     pub(crate) tenure: Option<Tenure>,
+    pub(crate) telling: Option<Telling>,
 }
 
 impl Maker {
@@ -55,7 +62,7 @@ impl Maker {
     /// # Errors
     /// What is wrong in it.
     pub fn new(args: Args, host: Host) -> Result<Self> {
-        let (network, hints) = read(&args)?;
+        let (network, hints, config) = read(&args)?;
         let table = network.fabric.owner().table;
         let drops = DropCounts::new(Arc::clone(&host.firewall), table);
         Ok(Self {
@@ -63,6 +70,7 @@ impl Maker {
             host,
             network,
             hints,
+            config,
             drops: Arc::new(drops),
         })
     }
@@ -102,6 +110,7 @@ impl Maker {
             }),
             publisher: self.publisher(),
             tenure: found.tenure,
+            telling: found.telling,
         })
     }
 
@@ -112,6 +121,7 @@ impl Maker {
                 source: Box::new(FileSource::new(path)?),
                 configured: cluster.node.clone(),
                 tenure: None,
+                telling: None,
             }),
             #[cfg(feature = "etcd")]
             Origin::Agent {
@@ -124,8 +134,35 @@ impl Maker {
                 &self.hints,
                 self.args.task == crate::args::Task::Run,
             ),
+            #[cfg(feature = "kubernetes")]
+            Origin::Agent {
+                kind: "kubernetes",
+                section,
+            } => crate::kube_setup::source(
+                section,
+                &self.network.node,
+                &self.host,
+                &self.hints,
+                &self.config,
+                self.args.task == crate::args::Task::Run,
+            ),
             Origin::Agent { kind, .. } => Err(unknown(kind)),
             _ => Err(unknown("what the configuration names")),
+        }
+    }
+
+    /// Removes what this node has told a service of itself: what that was, and what has been left and why.
+    ///
+    /// # Errors
+    /// What is wrong in the configuration.
+    pub(crate) async fn withdraw(&self) -> Result<(Vec<String>, Option<String>)> {
+        match &self.network.node.cluster.origin {
+            #[cfg(feature = "kubernetes")]
+            Origin::Agent {
+                kind: "kubernetes",
+                section,
+            } => crate::kube_setup::clean_up(section, &self.network.node).await,
+            _ => Ok((Vec::new(), None)),
         }
     }
 
@@ -148,7 +185,7 @@ impl Maker {
 
 impl Reload for Maker {
     fn reload(&mut self) -> Result<Setup> {
-        let (network, hints) = read(&self.args)?;
+        let (network, hints, config) = read(&self.args)?;
         let (old, new) = (&self.network.node, &network.node);
         let same = (&old.network, old.protocol, &old.state_dir)
             == (&new.network, new.protocol, &new.state_dir);
@@ -159,17 +196,18 @@ impl Reload for Maker {
         }
         self.network = network;
         self.hints = hints;
+        self.config = config;
         self.setup()
     }
 }
 
 /// Reads the configuration, as the plugin gets it.
-fn read(args: &Args) -> Result<(Network, Hints)> {
-    let (mut network, hints) = network(&args.config)?;
+fn read(args: &Args) -> Result<(Network, Hints, NetworkConfig)> {
+    let (mut network, hints, config) = network(&args.config)?;
     if let Some(name) = &args.node {
         network.node.cluster.node = Some(name.clone());
     }
-    Ok((network, hints))
+    Ok((network, hints, config))
 }
 
 /// A source that this agent was built without.
@@ -180,7 +218,7 @@ fn unknown(kind: &str) -> Error {
     )
 }
 
-fn network(path: &Path) -> Result<(Network, Hints)> {
+fn network(path: &Path) -> Result<(Network, Hints, NetworkConfig)> {
     let list = load_list(path)?;
     let scheme = |name: &str| TYPES.iter().find(|(known, _)| *known == name);
     let mut plugins = list
@@ -203,10 +241,13 @@ fn network(path: &Path) -> Result<(Network, Hints)> {
         let hints = Hints {
             vni: (plugin.plugin_type == "vxlan").then_some(vni),
             data_path: object.string("dataPath")?,
+            port: object.u32("port")?,
         };
         Ok((scheme.network(&config)?, hints))
     };
-    read().map_err(|error: Error| error.context(format!("in {}", path.display())))
+    let (network, hints) =
+        read().map_err(|error: Error| error.context(format!("in {}", path.display())))?;
+    Ok((network, hints, config))
 }
 
 /// Finds this node as the plugins do.

@@ -61,7 +61,7 @@ impl HostLocal {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub(crate) fn held_outside(
+    pub fn held_outside(
         &self,
         network: &NetworkName,
         config: &NetworkConfig,

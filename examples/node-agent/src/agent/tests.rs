@@ -160,6 +160,7 @@ impl Stage {
                 masquerade: true,
             },
             tenure: None,
+            telling: None,
         };
         let status = Shared::default();
         let mut agent = Agent::new(

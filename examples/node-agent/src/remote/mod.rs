@@ -20,7 +20,7 @@ pub enum Failure {
     Nonsense(String),
 }
 
-type Result<T> = std::result::Result<T, Failure>;
+pub(crate) type Result<T> = std::result::Result<T, Failure>;
 
 impl Failure {
     /// Whether a server had a hand in it.

@@ -1,0 +1,408 @@
+//! This node's own part: its Node, from which its prefixes are, its `NodeNetwork`, and the conditions of both.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cni_core::cluster::{Node, NodeUid};
+use ipnetwork::IpNetwork;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::api::{LABEL, NodeNetwork, NodeObject, Spec};
+use super::client::{Client, Trouble};
+use super::layout::{Layout, overwritten};
+use super::table::Table;
+use super::{patches, time};
+use crate::remote::facts::{Facts, Knows};
+use crate::telling::Told;
+use crate::tenure::Standing;
+
+/// How many addresses are told by themselves.
+const MOST_WORDS: usize = 4;
+/// From one word of readiness to the next at least.
+const BETWEEN_WORDS: Duration = Duration::from_secs(2);
+
+/// Knows which addresses pods of this node hold.
+pub trait Pods: Send + Sync + std::fmt::Debug {
+    /// Those that are in none of these prefixes.
+    ///
+    /// # Errors
+    /// A sentence: it cannot be told.
+    fn outside(&self, prefixes: &[IpNetwork]) -> Result<Vec<IpAddr>, String>;
+}
+
+/// This node among the others.
+#[derive(Debug)]
+pub struct Member {
+    name: String,
+    uid: NodeUid,
+    knows: Arc<dyn Knows>,
+    pods: Arc<dyn Pods>,
+    readiness: watch::Receiver<Told>,
+    /// The Node, as it was read last.
+    node: Option<NodeObject>,
+    /// What its `NodeNetwork` has to say.
+    wanted: Option<Spec>,
+    /// What of its readiness has been told, and when.
+    said: Option<(Told, Instant)>,
+}
+
+impl Member {
+    /// A node of this name, which tells of itself what the others say.
+    pub fn new(
+        name: &str,
+        knows: Arc<dyn Knows>,
+        pods: Arc<dyn Pods>,
+        readiness: watch::Receiver<Told>,
+    ) -> Self {
+        Self {
+            name: name.to_owned(),
+            uid: NodeUid::new(name),
+            knows,
+            pods,
+            readiness,
+            node: None,
+            wanted: None,
+            said: None,
+        }
+    }
+
+    /// What it is known by.
+    pub fn uid(&self) -> &NodeUid {
+        &self.uid
+    }
+
+    /// Returns when its readiness is another than it was.
+    pub(super) async fn news(&mut self) {
+        if self.readiness.changed().await.is_err() {
+            // Nobody tells any more.
+            std::future::pending().await
+        }
+    }
+
+    /// Whether its `NodeNetwork` is as it should be, as far as has been seen.
+    pub(super) fn is_intact(&self, table: &Table) -> bool {
+        let Some(wanted) = &self.wanted else {
+            return true;
+        };
+        table
+            .own()
+            .is_some_and(|own| is_so(own, &self.name, wanted))
+    }
+
+    /// Reads the Node, and sees to it that everything of this node's says what is so. Writes nothing where that is the case.
+    ///
+    /// # Errors
+    /// [`Trouble`]: it may have been done or not, and is to be tried again.
+    pub(super) async fn keep(
+        &mut self,
+        client: &mut Client,
+        table: &mut Table,
+    ) -> Result<Standing, Trouble> {
+        self.node = self.read(client).await?;
+        self.wanted = None;
+        let Some(object) = self.node.clone() else {
+            return Ok(Standing::Withheld(format!(
+                "Node {} is not there: its kubelet registers it, under the name that --node, `cluster.node` or the host's name \
+                 has to be",
+                self.name
+            )));
+        };
+        let prefixes = match table.layout().prefixes(&object) {
+            Ok(prefixes) => prefixes,
+            Err(reason) => return Ok(Standing::Withheld(reason)),
+        };
+        let facts = match self.facts(&object, table.layout(), client.local()).await {
+            Ok(facts) => facts,
+            Err(reason) => return Ok(Standing::Withheld(reason)),
+        };
+        table.be(&self.uid, &facts.addresses);
+        let node = self.itself(prefixes, facts, table.layout());
+        let spec = table.layout().spec(&node, &object.metadata.uid);
+        self.wanted = Some(spec);
+        self.publish(client, table).await?;
+        if table.layout().is_flannel() {
+            self.annotate(client, table, &object, &node).await?;
+        }
+        Ok(self.standing(node.prefixes))
+    }
+
+    /// As it is now, not as a cache has it, where it seems to have gone or to be another one.
+    async fn read(&self, client: &mut Client) -> Result<Option<NodeObject>, Trouble> {
+        let path = Layout::node(&self.name);
+        let known = self.node.as_ref().map(|node| &node.metadata.uid);
+        match client
+            .get::<NodeObject>(&format!("{path}?resourceVersion=0"))
+            .await
+        {
+            Ok(node) if known.is_none_or(|known| *known == node.metadata.uid) => {
+                return Ok(Some(node));
+            }
+            Err(trouble) if !trouble.is_absence() => return Err(trouble),
+            _ => {}
+        }
+        match client.get(&path).await {
+            Ok(node) => Ok(Some(node)),
+            Err(trouble) if trouble.is_absence() => Ok(None),
+            Err(trouble) => Err(trouble),
+        }
+    }
+
+    /// By the Node's internal addresses, as far as this host has them, else by the way to the server.
+    async fn facts(
+        &self,
+        object: &NodeObject,
+        layout: &Layout,
+        local: Option<IpAddr>,
+    ) -> Result<Facts, String> {
+        if layout.is_flannel()
+            && let Some(address) = overwritten(object)
+        {
+            return self.knows.facts(Some(address)).await;
+        }
+        let internal = object.status.addresses.iter();
+        let internal = internal.filter(|address| address.kind == "InternalIP");
+        for address in internal.filter_map(|address| address.address.parse().ok()) {
+            if let Ok(facts) = self.knows.facts(Some(address)).await {
+                return Ok(facts);
+            }
+        }
+        self.knows.facts(local).await
+    }
+
+    fn itself(&self, prefixes: Vec<IpNetwork>, facts: Facts, layout: &Layout) -> Node {
+        let mut node = Node::new(self.uid.clone(), &self.name);
+        node.prefixes = prefixes;
+        node.underlay = facts.addresses;
+        node.mtu = facts.mtu;
+        node.capabilities = facts.capabilities;
+        if layout.way().vni.is_some() {
+            node.vtep_mac = Some(cni_core::fabric::vtep_mac(&node));
+        }
+        node
+    }
+
+    async fn publish(&mut self, client: &mut Client, table: &mut Table) -> Result<(), Trouble> {
+        let Some(spec) = &self.wanted else {
+            return Ok(());
+        };
+        // In Flannel's layout nothing tells what has become of the object: it is written again, which changes nothing.
+        if !table.layout().is_flannel() && self.is_intact(table) {
+            return Ok(());
+        }
+        let body = patches::node_network(&self.name, spec).to_string();
+        let object: NodeNetwork = client.apply(&Layout::object(&self.name), body).await?;
+        table.see_own(object);
+        Ok(())
+    }
+
+    async fn annotate(
+        &self,
+        client: &mut Client,
+        table: &Table,
+        object: &NodeObject,
+        node: &Node,
+    ) -> Result<(), Trouble> {
+        let wanted = table.layout().annotations(node);
+        let have = &object.metadata.annotations;
+        if wanted
+            .iter()
+            .all(|(key, value)| have.get(key) == Some(value))
+        {
+            return Ok(());
+        }
+        let body = patches::annotations(&self.name, &object.metadata.uid, &wanted);
+        let path = Layout::node(&self.name);
+        let _node: NodeObject = client.apply(&path, body.to_string()).await?;
+        Ok(())
+    }
+
+    /// New pods have to wait for those that have addresses of another Node's prefixes, or of an earlier one's of this name.
+    fn standing(&self, prefixes: Vec<IpNetwork>) -> Standing {
+        let outside = match self.pods.outside(&prefixes) {
+            Ok(outside) => outside,
+            Err(reason) => return Standing::Withheld(reason),
+        };
+        if outside.is_empty() {
+            return Standing::Holds(prefixes);
+        }
+        let mut some: Vec<String> = outside
+            .iter()
+            .take(MOST_WORDS)
+            .map(IpAddr::to_string)
+            .collect();
+        if let Some(more @ 1..) = outside.len().checked_sub(MOST_WORDS) {
+            some.push(format!("{more} more"));
+        }
+        let own: Vec<String> = prefixes.iter().map(IpNetwork::to_string).collect();
+        Standing::Withheld(format!(
+            "Node {} has other podCIDRs than it had ({}), and pods of this node still have addresses of the former ones: {}; new \
+             pods wait until those have been made anew",
+            self.name,
+            own.join(", "),
+            some.join(", ")
+        ))
+    }
+
+    /// When its readiness may be told next; `None`: there is nothing to tell.
+    pub(super) fn word_due(&self) -> Option<Instant> {
+        let now = self.readiness.borrow();
+        if !now.known {
+            return None;
+        }
+        match &self.said {
+            None => Some(Instant::now()),
+            Some((said, at)) => (*said != *now).then(|| *at + BETWEEN_WORDS),
+        }
+    }
+
+    /// Tells its readiness: in its `NodeNetwork`, and, while it is ready, in the condition of its Node.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub(super) async fn say(
+        &mut self,
+        client: &mut Client,
+        table: &mut Table,
+    ) -> Result<(), Trouble> {
+        let told = self.readiness.borrow().clone();
+        if !told.known {
+            return Ok(());
+        }
+        self.said = Some((told.clone(), Instant::now()));
+        self.say_ready(client, table, &told).await?;
+        if told.ready {
+            self.say_available(client).await?;
+        }
+        Ok(())
+    }
+
+    async fn say_ready(
+        &self,
+        client: &mut Client,
+        table: &mut Table,
+        told: &Told,
+    ) -> Result<(), Trouble> {
+        let Some(own) = table.own() else {
+            return Ok(());
+        };
+        let status = if told.ready { "True" } else { "False" };
+        let message = patches::message(&told.reason);
+        let conditions = own.status.conditions.iter();
+        let before = conditions
+            .clone()
+            .find(|condition| condition.kind == "Ready");
+        if before.is_some_and(|before| before.status == status && before.message == message) {
+            return Ok(());
+        }
+        let since = before.filter(|before| before.status == status);
+        let since = since.map(|before| before.last_transition_time.clone());
+        let since = since
+            .filter(|since| !since.is_empty())
+            .unwrap_or_else(time::now);
+        let body = patches::readiness(
+            &self.name,
+            told.ready,
+            &message,
+            own.metadata.generation,
+            &since,
+        );
+        let path = format!("{}/status", Layout::object(&self.name));
+        match client.apply::<NodeNetwork>(&path, body.to_string()).await {
+            Ok(object) => table.see_own(object),
+            // It has been deleted a moment ago, and is made anew.
+            Err(trouble) if trouble.is_absence() => {}
+            Err(trouble) => return Err(trouble),
+        }
+        Ok(())
+    }
+
+    async fn say_available(&mut self, client: &mut Client) -> Result<(), Trouble> {
+        let Some(node) = &self.node else {
+            return Ok(());
+        };
+        let conditions = node.status.conditions.iter();
+        let mut ours = conditions.filter(|condition| condition.kind == "NetworkUnavailable");
+        if ours.any(|condition| condition.status == "False" && condition.reason == patches::IS_UP) {
+            return Ok(());
+        }
+        let body = patches::available(&self.name, &node.metadata.uid, &time::now());
+        let path = format!("{}/status", Layout::node(&self.name));
+        self.node = Some(client.apply(&path, body.to_string()).await?);
+        Ok(())
+    }
+
+    /// Its readiness has to be told again, as somebody may have changed what was told.
+    pub(super) fn doubt(&mut self) {
+        self.said = None;
+    }
+}
+
+/// Removes what is a node's own on the server, and tells what that was.
+///
+/// # Errors
+/// [`Trouble`]: the rest has been left.
+pub async fn withdraw(
+    client: &mut Client,
+    name: &str,
+    network: &str,
+) -> Result<Vec<String>, Trouble> {
+    let mut done = Vec::new();
+    let path = Layout::object(name);
+    match client.get::<NodeNetwork>(&path).await {
+        Ok(object) if object.spec.network == network => {
+            let body = patches::deletion(&object.metadata.uid);
+            match client.delete(&path, body.to_string()).await {
+                Ok(()) => done.push(format!("NodeNetwork {name}")),
+                Err(trouble) if trouble.is_absence() => {}
+                Err(trouble) => return Err(trouble),
+            }
+        }
+        Ok(_) => {}
+        Err(trouble) if trouble.is_absence() => {}
+        Err(trouble) => return Err(trouble),
+    }
+    let path = Layout::node(name);
+    let node = match client.get::<NodeObject>(&path).await {
+        Err(trouble) if trouble.is_absence() => return Ok(done),
+        node => node?,
+    };
+    let nothing = patches::nothing(name, &node.metadata.uid).to_string();
+    if has_condition(&node) {
+        let path = format!("{path}/status");
+        let after: NodeObject = client.apply(&path, nothing.clone()).await?;
+        if !has_condition(&after) {
+            done.push(format!("condition NetworkUnavailable of Node {name}"));
+        }
+    }
+    if !node.metadata.annotations.is_empty() {
+        let after: NodeObject = client.apply(&path, nothing).await?;
+        let gone = node.metadata.annotations.len()
+            - after
+                .metadata
+                .annotations
+                .len()
+                .min(node.metadata.annotations.len());
+        if gone > 0 {
+            done.push(format!("{gone} annotations of Node {name}"));
+        }
+    }
+    Ok(done)
+}
+
+fn has_condition(node: &NodeObject) -> bool {
+    let mut conditions = node.status.conditions.iter();
+    conditions.any(|condition| {
+        condition.kind == "NetworkUnavailable" && condition.reason == patches::IS_UP
+    })
+}
+
+fn is_so(own: &NodeNetwork, name: &str, wanted: &Spec) -> bool {
+    let meta = &own.metadata;
+    own.spec == *wanted
+        && meta.labels.get(LABEL) == Some(&wanted.network)
+        && meta
+            .owner_references
+            .contains(&patches::owner(name, &wanted.node_uid))
+}
