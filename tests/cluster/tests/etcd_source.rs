@@ -10,10 +10,10 @@ use cni_core::cluster::{Node, NodeUid, PeerEvent, PeerSource};
 use cni_core::testing::conformance::{PeerStore, peer_source};
 use cni_testkit::etcd::Etcd;
 use cni_testkit::{Pod, Test, tests};
-use node_agent::remote::facts::{Facts, Knows};
 use node_agent::etcd::layout::Tunnel;
 use node_agent::etcd::member::Member;
 use node_agent::etcd::{EtcdConfig, EtcdSource};
+use node_agent::remote::facts::{Facts, Knows};
 use node_agent::tenure::{Standing, Tenure};
 use serde_json::json;
 
