@@ -26,36 +26,54 @@ pub(crate) use kernel::{read_file, write_file};
 #[cfg(feature = "kernel")]
 mod kernel {
     use std::io;
+    use std::path::{Path, PathBuf};
 
     use async_trait::async_trait;
 
     use super::Sysctl;
     use crate::error::{Error, ErrorKind, Result};
 
+    /// Where the kernel shows its parameters.
+    const ROOT: &str = "/proc/sys";
+
     /// Kernel parameters of the network namespace of whichever thread calls: the host's.
-    #[derive(Debug, Default)]
-    pub struct KernelSysctl;
+    #[derive(Debug)]
+    pub struct KernelSysctl {
+        root: PathBuf,
+    }
 
     impl KernelSysctl {
-        /// The calling thread's kernel parameters.
+        /// The calling thread's kernel parameters, as `/proc/sys` shows them.
         pub fn new() -> Self {
-            Self
+            Self::at(ROOT)
+        }
+
+        /// The same, by another mount of that directory, of which `net` is all that is needed: container runtimes mount
+        /// `/proc/sys` itself read-only. Whatever it was mounted from, it shows the namespace of the thread that looks.
+        pub fn at(root: impl Into<PathBuf>) -> Self {
+            Self { root: root.into() }
+        }
+    }
+
+    impl Default for KernelSysctl {
+        fn default() -> Self {
+            Self::new()
         }
     }
 
     #[async_trait]
     impl Sysctl for KernelSysctl {
         async fn read(&self, key: &str) -> Result<Option<String>> {
-            read_file(key)
+            read_below(&self.root, key)
         }
 
         async fn write(&self, key: &str, value: &str) -> Result<()> {
-            write_file(key, value)
+            write_below(&self.root, key, value)
         }
     }
 
     /// The file of a parameter. Keys may stem from a configuration, so that they are held below `net`.
-    fn path(key: &str) -> Result<String> {
+    fn path(root: &Path, key: &str) -> Result<PathBuf> {
         let mut parts = key.split('/');
         let is_below_net = parts.next() == Some("net");
         let mut count = 0;
@@ -64,7 +82,7 @@ mod kernel {
             !part.is_empty() && part != "." && part != ".." && !part.contains('\0')
         });
         if is_below_net && is_plain && count > 0 {
-            Ok(format!("/proc/sys/{key}"))
+            Ok(root.join(key))
         } else {
             Err(Error::new(
                 ErrorKind::InvalidConfig,
@@ -78,7 +96,16 @@ mod kernel {
 
     /// Reads a parameter of the calling thread's namespace.
     pub(crate) fn read_file(key: &str) -> Result<Option<String>> {
-        match std::fs::read_to_string(path(key)?) {
+        read_below(Path::new(ROOT), key)
+    }
+
+    /// Writes a parameter of the calling thread's namespace.
+    pub(crate) fn write_file(key: &str, value: &str) -> Result<()> {
+        write_below(Path::new(ROOT), key, value)
+    }
+
+    fn read_below(root: &Path, key: &str) -> Result<Option<String>> {
+        match std::fs::read_to_string(path(root, key)?) {
             Ok(mut text) => {
                 if text.ends_with('\n') {
                     text.pop();
@@ -94,17 +121,16 @@ mod kernel {
         }
     }
 
-    /// Writes a parameter of the calling thread's namespace.
-    pub(crate) fn write_file(key: &str, value: &str) -> Result<()> {
+    fn write_below(root: &Path, key: &str, value: &str) -> Result<()> {
         // Never creates: /proc would refuse, and a mount in its place must not be filled with files.
         let outcome = std::fs::OpenOptions::new()
             .write(true)
-            .open(path(key)?)
+            .open(path(root, key)?)
             .and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes()));
         outcome.map_err(|error| {
             let hint = match error.kind() {
                 io::ErrorKind::NotFound => ": the kernel has no such parameter",
-                io::ErrorKind::ReadOnlyFilesystem => ": /proc/sys is mounted read-only",
+                io::ErrorKind::ReadOnlyFilesystem => ": the directory is mounted read-only",
                 _ => "",
             };
             Error::new(
@@ -138,6 +164,21 @@ mod kernel {
                 assert!(error.to_string().contains(&format!("{key:?}")), "{error}");
                 assert!(write_file(key, "1").is_err(), "{key:?}");
             }
+        }
+
+        #[tokio::test]
+        async fn parameters_are_found_below_another_mount_of_the_directory() {
+            let directory = tempfile::tempdir().unwrap();
+            let file = directory.path().join("net/ipv4/ip_forward");
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(&file, "0\n").unwrap();
+            let sysctl = KernelSysctl::at(directory.path());
+            let key = "net/ipv4/ip_forward";
+            assert_eq!(sysctl.read(key).await.unwrap().unwrap(), "0");
+            sysctl.write(key, "1").await.unwrap();
+            assert_eq!(std::fs::read_to_string(&file).unwrap(), "1\n");
+            assert_eq!(sysctl.read("net/ipv4/other").await.unwrap(), None);
+            assert!(sysctl.read("kernel/hostname").await.is_err());
         }
 
         #[test]
