@@ -170,7 +170,7 @@ impl StateDir {
             return Ok(false);
         }
         let path = self.file();
-        let fresh = self.directory.join(".state.json.new");
+        let fresh = self.directory.join(FRESH);
         let put = || {
             self.make()?;
             // Whoever writes holds one of the locks; what a killed process left there is overwritten.
@@ -190,12 +190,31 @@ impl StateDir {
     pub fn remove(&self) -> Result<()> {
         self.read()?;
         let path = self.file();
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(failed("remove", &path, error))
-            }
-            _ => Ok(()),
+        gone(fs::remove_file(&path)).map_err(|error| failed("remove", &path, error))
+    }
+
+    /// Removes the directory with the state and the locks, and the one above it where nothing else is in it. For a node that
+    /// leaves its network for good: a plugin or an agent that begins now makes the directory anew, and does not meet whoever
+    /// holds the locks of this one.
+    ///
+    /// # Errors
+    /// As [`StateDir::remove`].
+    pub fn dismantle(&self, _alone: AgentLock) -> Result<()> {
+        self.remove()?;
+        for path in [FRESH, lock::UPDATE, lock::AGENT].map(|name| self.directory.join(name)) {
+            gone(fs::remove_file(&path)).map_err(|error| failed("remove", &path, error))?;
         }
+        // What somebody else has in it stays, and so does what is a mount.
+        let above = self.directory.parent().map(Path::to_owned);
+        for directory in [Some(self.directory.clone()), above].into_iter().flatten() {
+            match fs::remove_dir(&directory) {
+                Err(error) if STAYS.contains(&error.kind()) => break,
+                outcome => {
+                    gone(outcome).map_err(|error| failed("remove", &directory, error))?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Takes the lock that says that an agent lives, making directory and file where they are missing. When it returns, no plugin
@@ -248,6 +267,23 @@ impl StateDir {
             directory.display()
         );
         Error::new(ErrorKind::InvalidConfig, message)
+    }
+}
+
+/// A new state, until it takes the old one's place.
+const FRESH: &str = ".state.json.new";
+
+/// Why a directory may stay.
+const STAYS: [io::ErrorKind; 2] = [
+    io::ErrorKind::DirectoryNotEmpty,
+    io::ErrorKind::ResourceBusy,
+];
+
+/// That there was nothing to remove is well.
+fn gone(outcome: io::Result<()>) -> io::Result<()> {
+    match outcome {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
     }
 }
 

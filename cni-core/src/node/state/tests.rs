@@ -179,3 +179,39 @@ fn trouble_names_peers_and_problems_and_stays_short() {
         "{trouble}"
     );
 }
+
+#[test]
+fn a_directory_is_dismantled_to_the_last_file_of_ours() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("cni-fabric");
+    let dir = state_dir(&root, "net", 167);
+    dir.write(&state()).unwrap();
+    fs::write(dir.path().join(".state.json.new"), "half").unwrap();
+    drop(dir.update_lock(&Cancel::new()).unwrap());
+    dir.dismantle(dir.agent_lock().unwrap()).unwrap();
+    assert!(!root.exists());
+    // Another network's directory is beside, and a file of somebody's in this one.
+    state_dir(&root, "other", 168)
+        .write(&State::new("other".parse().unwrap()))
+        .unwrap();
+    dir.dismantle(dir.agent_lock().unwrap()).unwrap();
+    assert_eq!(fs::read_dir(&root).unwrap().count(), 1);
+    dir.write(&state()).unwrap();
+    fs::write(dir.path().join("note"), "somebody's").unwrap();
+    dir.dismantle(dir.agent_lock().unwrap()).unwrap();
+    let left = fs::read_dir(dir.path()).unwrap();
+    let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["note"]);
+}
+
+#[test]
+fn another_networks_directory_is_not_dismantled() {
+    let directory = tempfile::tempdir().unwrap();
+    state_dir(directory.path(), "other", 167)
+        .write(&State::new("other".parse().unwrap()))
+        .unwrap();
+    let dir = state_dir(directory.path(), "net", 167);
+    let error = dir.dismantle(dir.agent_lock().unwrap()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+    assert!(dir.file().exists());
+}
