@@ -15,6 +15,10 @@ Keeps this node connected with the other nodes of its cluster.
                      else the one with one of its addresses)
   --listen ADDRESS   where /healthz, /readyz and /metrics are served, or `none` (default 127.0.0.1:9473)
   --subnet-env FILE  tell Flannel's CNI plugin, too; its default is /run/flannel/subnet.env
+  --publish-conflist FILE
+                     once this node is connected, put the configuration there, where the container runtime looks for it:
+                     no pod is attached before
+  --sysctl-dir DIR   where net/ of /proc/sys can be written (default /proc/sys; in a container that is mounted read-only)
   --sweep SECONDS    compare everything this often, whatever happens (default 60)
   --log LEVEL[/FORMAT]
                      error, warn, info, debug or trace; text or json (default: what CNI_LOG and CNI_LOG_FORMAT say,
@@ -22,6 +26,10 @@ Keeps this node connected with the other nodes of its cluster.
   --once             bring the node up to date, and end; 1 when something could not be done
   --dry-run          print what --once would do, and change nothing
   --cleanup          remove all that is ours from this node, and nothing else
+  --install DIR      put the plugins that lie in `plugins` beside this program into DIR, and end; needs no --config
+  --uninstall DIR    remove the file of --publish-conflist, what --cleanup removes, what plugins have left, the state, and
+                     from DIR what --install has put there. While pods are attached, what their end needs stays: 1
+  --wait             with --uninstall: try until it is done, tell so at --listen (/readyz), and wait to be stopped
 ";
 
 /// The arguments.
@@ -35,6 +43,14 @@ pub struct Args {
     pub listen: Option<SocketAddr>,
     /// Path of the file for Flannel's CNI plugin, where it is wanted.
     pub subnet_env: Option<PathBuf>,
+    /// Where the container runtime looks for the network's configuration, if the agent is to put it there.
+    pub publish_conflist: Option<PathBuf>,
+    /// Where kernel parameters can be written, if not in `/proc/sys`.
+    pub sysctl_dir: Option<PathBuf>,
+    /// The directory of plugins to install into or to uninstall from.
+    pub plugins: PathBuf,
+    /// Uninstall until it is done, then wait.
+    pub wait: bool,
     /// From one comparison of everything to the next.
     pub sweep: Duration,
     /// Level and format of the log, as given.
@@ -54,6 +70,10 @@ pub enum Task {
     DryRun,
     /// Remove what is ours.
     Cleanup,
+    /// Put the plugins in place.
+    Install,
+    /// Remove what is ours, the plugins and the runtime's configuration included.
+    Uninstall,
 }
 
 impl Args {
@@ -76,15 +96,33 @@ impl Args {
                 "--node" => args.node = Some(value()?),
                 "--listen" => args.listen = listen(&value()?)?,
                 "--subnet-env" => args.subnet_env = Some(value()?.into()),
+                "--publish-conflist" => args.publish_conflist = Some(value()?.into()),
+                "--sysctl-dir" => args.sysctl_dir = Some(value()?.into()),
                 "--sweep" => args.sweep = sweep(&value()?)?,
                 "--log" => args.log = Some(value()?),
                 "--once" => args.be(Task::Once)?,
                 "--dry-run" => args.be(Task::DryRun)?,
                 "--cleanup" => args.be(Task::Cleanup)?,
+                "--install" => {
+                    args.plugins = value()?.into();
+                    args.be(Task::Install)?;
+                }
+                "--uninstall" => {
+                    args.plugins = value()?.into();
+                    args.be(Task::Uninstall)?;
+                }
+                "--wait" => args.wait = true,
                 other => return Err(format!("unknown argument {other}\n\n{HELP}")),
             }
         }
-        args.config = config.ok_or(format!("--config is missing\n\n{HELP}"))?;
+        if args.wait && args.task != Task::Uninstall {
+            return Err("--wait is for --uninstall".to_owned());
+        }
+        match config {
+            Some(config) => args.config = config,
+            None if args.task == Task::Install => {}
+            None => return Err(format!("--config is missing\n\n{HELP}")),
+        }
         Ok(Some(args))
     }
 
@@ -94,6 +132,10 @@ impl Args {
             node: None,
             listen: Some(SocketAddr::from(([127, 0, 0, 1], 9473))),
             subnet_env: None,
+            publish_conflist: None,
+            sysctl_dir: None,
+            plugins: PathBuf::new(),
+            wait: false,
             sweep: Duration::from_secs(60),
             log: None,
             task: Task::Run,
@@ -102,7 +144,10 @@ impl Args {
 
     fn be(&mut self, task: Task) -> Result<(), String> {
         if self.task != Task::Run && self.task != task {
-            return Err("only one of --once, --dry-run and --cleanup can be done".to_owned());
+            return Err(
+                "only one of --once, --dry-run, --cleanup, --install and --uninstall can be done"
+                    .to_owned(),
+            );
         }
         self.task = task;
         Ok(())
@@ -164,6 +209,16 @@ mod tests {
         assert_eq!(args.sweep, Duration::from_secs(5));
         assert_eq!(args.log.as_deref(), Some("debug/json"));
         assert_eq!(args.task, Task::Once);
+        let line = "--config c --publish-conflist f --sysctl-dir /host/proc/sys --uninstall /opt/cni/bin --wait";
+        let args = parse(line).unwrap().unwrap();
+        assert_eq!(args.publish_conflist, Some(PathBuf::from("f")));
+        assert_eq!(args.sysctl_dir, Some(PathBuf::from("/host/proc/sys")));
+        assert_eq!(args.task, Task::Uninstall);
+        assert_eq!(args.plugins, PathBuf::from("/opt/cni/bin"));
+        assert!(args.wait);
+        let args = parse("--install /opt/cni/bin").unwrap().unwrap();
+        assert_eq!(args.task, Task::Install);
+        assert_eq!(args.plugins, PathBuf::from("/opt/cni/bin"));
         let silent = parse("--config c --listen none").unwrap().unwrap();
         assert_eq!(silent.listen, None);
     }
@@ -178,6 +233,10 @@ mod tests {
             ("--config c --sweep 0", "--sweep 0"),
             ("--config c --sweep often", "--sweep often"),
             ("--config c --once --cleanup", "only one of"),
+            ("--config c --install d --cleanup", "only one of"),
+            ("--config c --wait", "--wait is for --uninstall"),
+            ("--uninstall d", "--config is missing"),
+            ("--install", "--install needs a value"),
         ] {
             let error = parse(line).unwrap_err();
             assert!(error.contains(word), "{line}: {error}");

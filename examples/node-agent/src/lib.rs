@@ -82,8 +82,10 @@
 
 pub mod agent;
 pub mod args;
+pub mod conflist;
 pub mod connector;
 pub mod drops;
+pub mod durable;
 #[cfg(feature = "etcd")]
 pub mod etcd;
 #[cfg(feature = "etcd")]
@@ -91,6 +93,7 @@ mod etcd_setup;
 pub mod files;
 pub mod histogram;
 pub mod http;
+pub mod install;
 #[cfg(feature = "kubernetes")]
 pub mod kube;
 #[cfg(feature = "kubernetes")]
@@ -115,3 +118,4 @@ pub mod status;
 pub mod subnet_env;
 pub mod telling;
 pub mod tenure;
+pub mod uninstall;

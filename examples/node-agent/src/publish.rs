@@ -1,4 +1,4 @@
-//! What plugins are told: a state file for ours, `subnet.env` for Flannel's.
+//! What plugins are told: a state file for ours, `subnet.env` for Flannel's; and what the container runtime is.
 
 use std::path::PathBuf;
 
@@ -8,6 +8,7 @@ use cni_core::spec::NetworkName;
 use cni_core::{Error, ErrorKind, Result};
 use ipnetwork::IpNetwork;
 
+use crate::conflist::Conflist;
 use crate::status::Status;
 use crate::tenure::Standing;
 use crate::{files, subnet_env};
@@ -21,6 +22,8 @@ pub struct Publisher {
     pub state: StateDir,
     /// Path of the file for Flannel's CNI plugin.
     pub subnet_env: Option<PathBuf>,
+    /// The runtime's configuration, where it is to be told.
+    pub conflist: Option<Conflist>,
     /// Whether we masquerade what leaves the cluster.
     pub masquerade: bool,
 }
@@ -47,6 +50,15 @@ impl Publisher {
             return Ok(());
         }
         self.state.write(&self.told(status))?;
+        self.tell_flannel(view, cluster, status)?;
+        // Last: from then on there are ADDs, which read what was written before.
+        match &self.conflist {
+            Some(conflist) if status.readiness().is_ready() => conflist.publish().map(drop),
+            _ => Ok(()),
+        }
+    }
+
+    fn tell_flannel(&self, view: &View, cluster: &[IpNetwork], status: &Status) -> Result<()> {
         let (Some(path), Some(connection)) = (&self.subnet_env, &status.connection) else {
             return Ok(());
         };
@@ -56,7 +68,7 @@ impl Publisher {
         Ok(())
     }
 
-    /// Removes the files.
+    /// Removes the plugins' files. The runtime's stays: it is not the agent's to say that there shall be no more pods.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] when a file cannot be removed, [`ErrorKind::InvalidConfig`] as above.

@@ -8,6 +8,7 @@ use cni_core::cluster::View;
 use cni_core::fabric::Engine;
 use cni_core::host::Host;
 use cni_core::host::monitor::KernelMonitor;
+use cni_core::host::sysctl::KernelSysctl;
 use cni_core::node::state::AgentLock;
 use cni_core::{Cancel, Error, ErrorKind, Result};
 use tokio::net::TcpListener;
@@ -21,6 +22,7 @@ use crate::setup::Maker;
 use crate::signals::Signals;
 use crate::site::Site;
 use crate::status::Status;
+use crate::{install, uninstall};
 
 /// What came of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,13 +50,30 @@ pub struct Manager {
 /// What kept it from being begun.
 pub async fn run(args: Args, manager: &Manager) -> Result<Done> {
     let task = args.task;
-    let maker = Maker::new(args.clone(), Host::open()?)?;
+    if task == Task::Install {
+        return install(&args);
+    }
+    let mut host = Host::open()?;
+    if let Some(root) = &args.sysctl_dir {
+        host.sysctl = Arc::new(KernelSysctl::at(root));
+    }
+    let maker = Maker::new(args.clone(), host)?;
     match task {
         Task::Run => serve(args, maker, manager).await,
         Task::Once => once(&maker).await,
         Task::DryRun => dry_run(&maker).await,
         Task::Cleanup => clean_up(&maker).await,
+        Task::Uninstall => uninstall::run(&args, &maker).await,
+        Task::Install => install(&args),
     }
+}
+
+fn install(args: &Args) -> Result<Done> {
+    let outcome = install::install(&install::source()?, &args.plugins)?;
+    Ok(Done {
+        text: outcome.text("installed"),
+        complete: true,
+    })
 }
 
 async fn serve(args: Args, maker: Maker, manager: &Manager) -> Result<Done> {
@@ -149,35 +168,47 @@ async fn dry_run(maker: &Maker) -> Result<Done> {
 
 async fn clean_up(maker: &Maker) -> Result<Done> {
     let _lock = alone(maker)?;
+    let mut text = String::new();
+    let mut complete = remove_from_kernel(maker, &mut text).await;
+    maker.publisher().withdraw()?;
+    complete &= remove_from_source(maker, &mut text).await?;
+    if text.is_empty() {
+        text.push_str("nothing to do\n");
+    }
+    Ok(Done { text, complete })
+}
+
+/// Says what was removed, and what could not be; the value tells whether everything was.
+pub(crate) async fn remove_from_kernel(maker: &Maker, text: &mut String) -> bool {
     let fabric = Arc::clone(&maker.network().fabric);
     let report = Engine::new(maker.host().clone(), fabric).cleanup().await;
-    maker.publisher().withdraw()?;
-    let (withdrawn, left) = maker.withdraw().await?;
-    let mut text = String::new();
     for (thing, count) in &report.made {
         let _ = writeln!(text, "{thing}: {} removed", count.removed);
     }
     for (what, error) in &report.errors {
         let _ = writeln!(text, "{what}: {}", error.chain());
     }
+    report.is_complete()
+}
+
+/// Says what a service has been told of this node and has not any more; the value tells whether that is all.
+///
+/// # Errors
+/// What is wrong in the configuration.
+pub(crate) async fn remove_from_source(maker: &Maker, text: &mut String) -> Result<bool> {
+    let (withdrawn, left) = maker.withdraw().await?;
     for thing in withdrawn {
         let _ = writeln!(text, "{thing}: removed");
     }
     if let Some(left) = &left {
         let _ = writeln!(text, "{left}");
     }
-    if text.is_empty() {
-        text.push_str("nothing to do\n");
-    }
-    Ok(Done {
-        text,
-        complete: report.is_complete() && left.is_none(),
-    })
+    Ok(left.is_none())
 }
 
 /// Sees to it that nobody else works on the network: no other agent, and no plugin, which leaves the work to an agent from now
 /// on, but may be about to end some of its own.
-fn alone(maker: &Maker) -> Result<AgentLock> {
+pub(crate) fn alone(maker: &Maker) -> Result<AgentLock> {
     let dir = maker.state_dir();
     let lock = dir.agent_lock()?;
     dir.update_lock(&Cancel::new())?;

@@ -9,12 +9,13 @@ use backend_vxlan::Vxlan;
 use cni_core::cluster::{FileSource, Identity, PeerSource, View};
 use cni_core::host::Host;
 use cni_core::node::{self, Network, Origin, Scheme, StateDir};
-use cni_core::runtime::load_list;
+use cni_core::runtime::{NetworkList, load_list};
 use cni_core::spec::config::NetworkConfig;
 use cni_core::{Error, ErrorKind, Result};
 
 use crate::agent::{Locator, Reload, Setup};
 use crate::args::Args;
+use crate::conflist::Conflist;
 use crate::connector::Connector;
 use crate::drops::DropCounts;
 use crate::publish::Publisher;
@@ -34,6 +35,8 @@ pub struct Maker {
     hints: Hints,
     /// The configuration of its plugin.
     config: NetworkConfig,
+    /// The network's configuration, as it was read.
+    list: NetworkList,
     drops: Arc<DropCounts>,
 }
 
@@ -62,7 +65,12 @@ impl Maker {
     /// # Errors
     /// What is wrong in it.
     pub fn new(args: Args, host: Host) -> Result<Self> {
-        let (network, hints, config) = read(&args)?;
+        let Read {
+            network,
+            hints,
+            config,
+            list,
+        } = read(&args)?;
         let table = network.fabric.owner().table;
         let drops = DropCounts::new(Arc::clone(&host.firewall), table);
         Ok(Self {
@@ -71,6 +79,7 @@ impl Maker {
             network,
             hints,
             config,
+            list,
             drops: Arc::new(drops),
         })
     }
@@ -178,14 +187,33 @@ impl Maker {
             network: self.network.node.network.clone(),
             state: self.state_dir(),
             subnet_env: self.args.subnet_env.clone(),
+            conflist: self.conflist(),
             masquerade: self.network.node.masquerade,
         }
     }
 }
 
+impl Maker {
+    /// The network's configuration, as it was read.
+    pub fn list(&self) -> &NetworkList {
+        &self.list
+    }
+
+    /// The runtime's configuration, where it is the agent's to put in place.
+    pub fn conflist(&self) -> Option<Conflist> {
+        let path = self.args.publish_conflist.clone()?;
+        Some(Conflist {
+            path,
+            network: self.network.node.network.clone(),
+            text: self.list.raw.clone(),
+        })
+    }
+}
+
 impl Reload for Maker {
     fn reload(&mut self) -> Result<Setup> {
-        let (network, hints, config) = read(&self.args)?;
+        let read = read(&self.args)?;
+        let network = read.network;
         let (old, new) = (&self.network.node, &network.node);
         let same = (&old.network, old.protocol, &old.state_dir)
             == (&new.network, new.protocol, &new.state_dir);
@@ -195,19 +223,29 @@ impl Reload for Maker {
             return Err(Error::new(ErrorKind::InvalidConfig, message));
         }
         self.network = network;
-        self.hints = hints;
-        self.config = config;
+        self.hints = read.hints;
+        self.config = read.config;
+        self.list = read.list;
         self.setup()
     }
 }
 
+/// What a configuration says.
+struct Read {
+    network: Network,
+    hints: Hints,
+    config: NetworkConfig,
+    list: NetworkList,
+}
+
 /// Reads the configuration, as the plugin gets it.
-fn read(args: &Args) -> Result<(Network, Hints, NetworkConfig)> {
-    let (mut network, hints, config) = network(&args.config)?;
+fn read(args: &Args) -> Result<Read> {
+    let list = load_list(&args.config)?;
+    let mut read = understand(list, &args.config)?;
     if let Some(name) = &args.node {
-        network.node.cluster.node = Some(name.clone());
+        read.network.node.cluster.node = Some(name.clone());
     }
-    Ok((network, hints, config))
+    Ok(read)
 }
 
 /// A source that this agent was built without.
@@ -218,8 +256,7 @@ fn unknown(kind: &str) -> Error {
     )
 }
 
-fn network(path: &Path) -> Result<(Network, Hints, NetworkConfig)> {
-    let list = load_list(path)?;
+fn understand(list: NetworkList, path: &Path) -> Result<Read> {
     let scheme = |name: &str| TYPES.iter().find(|(known, _)| *known == name);
     let mut plugins = list
         .plugins
@@ -247,7 +284,12 @@ fn network(path: &Path) -> Result<(Network, Hints, NetworkConfig)> {
     };
     let (network, hints) =
         read().map_err(|error: Error| error.context(format!("in {}", path.display())))?;
-    Ok((network, hints, config))
+    Ok(Read {
+        network,
+        hints,
+        config,
+        list,
+    })
 }
 
 /// Finds this node as the plugins do.

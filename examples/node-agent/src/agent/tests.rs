@@ -157,6 +157,7 @@ impl Stage {
                 network: "pods".parse().unwrap(),
                 state: state_dir(directory.path()),
                 subnet_env: Some(directory.path().join("subnet.env")),
+                conflist: None,
                 masquerade: true,
             },
             tenure: None,
