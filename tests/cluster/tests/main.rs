@@ -13,6 +13,7 @@ mod etcd_heal;
 mod etcd_source;
 mod flannel;
 mod forward;
+mod install;
 mod lab;
 mod model;
 mod own;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         direct::TESTS,
         flannel::TESTS,
         forward::TESTS,
+        install::TESTS,
         own::TESTS,
         update::TESTS,
         verbs::TESTS,

@@ -207,8 +207,13 @@ pub(crate) fn await_ready(node: &Node, agent: &Process) {
 
 /// A page of the agent of a node.
 pub(crate) fn page(node: &Node, path: &str) -> Option<String> {
+    page_at(node, 9473, path)
+}
+
+/// A page of a process on a node that serves at this port of the loopback interface.
+pub(crate) fn page_at(node: &Node, port: u16, path: &str) -> Option<String> {
     node.run(|| {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, 9473)).ok()?;
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
         write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").ok()?;
         let mut page = String::new();

@@ -274,9 +274,11 @@ impl StateDir {
 const FRESH: &str = ".state.json.new";
 
 /// Why a directory may stay.
-const STAYS: [io::ErrorKind; 2] = [
+const STAYS: [io::ErrorKind; 3] = [
     io::ErrorKind::DirectoryNotEmpty,
     io::ErrorKind::ResourceBusy,
+    // A container's own file system, with the node's directory as a mount in it.
+    io::ErrorKind::ReadOnlyFilesystem,
 ];
 
 /// That there was nothing to remove is well.
