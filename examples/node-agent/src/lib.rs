@@ -20,6 +20,10 @@
 //! order. `--help` tells all arguments. It needs `CAP_NET_ADMIN` and the host's network namespace; `systemd/node-agent.service`
 //! is a unit that grants that and little else.
 //!
+//! On Kubernetes it comes in a container, with plugins (`examples/node-agent/README.md`): `--install` puts these on the node,
+//! `--publish-conflist` tells the runtime of the network once the node is connected, and `--uninstall` takes everything out
+//! again ([`install`], [`conflist`], [`uninstall`]).
+//!
 //! An agent is not needed for a cluster to work that is known from a file: without one, each ADD brings its node up to date. With one, changes of the
 //! cluster and damage are acted upon when they happen, and an ADD relies on it.
 //!
@@ -71,6 +75,8 @@
 //! | `/run/cni-fabric/PROTOCOL/state.json` | what our plugins are told ([`cni_core::node::state`]); STATUS answers with its reason while the node is not connected |
 //! | `/run/cni-fabric/PROTOCOL/agent.lock` | held while an agent lives: there is one for each route protocol number |
 //! | `--subnet-env`, as `/run/flannel/subnet.env` | what Flannel's own CNI plugin reads, where that is used |
+//! | `--publish-conflist`, as `/etc/cni/net.d/10-pods.conflist` | the configuration, for the container runtime: put there when the node is connected for the first time, replaced when it has changed, left when the agent ends |
+//! | `--install DIR`: `DIR/.cni-fabric.json` | which plugins in `DIR` are ours |
 //!
 //! systemd is told when the node is connected (`READY=1`), how it is (`STATUS=`), and that the agent lives (`WATCHDOG=1`).
 //! A line is logged for each change and each repair, at most twenty in a second, then their number.
