@@ -26,7 +26,7 @@ use crate::setup::Maker;
 use crate::signals::Signals;
 
 /// From one attempt to the next.
-const PAUSE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// How many pods are told by themselves.
 const WORDS_MAX: usize = 8;

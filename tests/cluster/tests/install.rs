@@ -249,7 +249,7 @@ fn an_install_that_is_killed_leaves_whole_plugins() {
     let bin = Path::new("/run/bin");
     let names = ["a", "b", "vxlan"];
     let plugin = |name: &str, version: u8| -> Vec<u8> {
-        let bytes = name.bytes().cycle().take(3_000_000);
+        let bytes = name.bytes().cycle().take(1_000_000);
         bytes.chain([version]).collect()
     };
     fs::create_dir_all(image.join("plugins")).expect("a directory");

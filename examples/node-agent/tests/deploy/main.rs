@@ -1,5 +1,13 @@
 //! What an operator applies, as far as it can be checked without a server: `deploy/` and what the documentation says of it.
 
+// Helper functions of tests are not `#[test]`s, by which clippy knows what may panic.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
 mod crd;
 mod pods;
 mod rights;
