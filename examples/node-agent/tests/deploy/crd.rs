@@ -1,16 +1,14 @@
 //! The object's schema: it has every field, and takes and refuses values as the documentation says.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::Path;
 
 use regex_lite::Regex;
 use serde_json::{Value, json};
 
+use crate::document;
+
 fn definition() -> Value {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/base/crd.yaml");
-    let text = fs::read_to_string(path).expect("the definition");
-    serde_saphyr::from_str(&text).expect("YAML")
+    document("base/crd.yaml")
 }
 
 fn version() -> Value {

@@ -11,6 +11,7 @@
 mod crd;
 mod pods;
 mod rights;
+mod yaml;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -35,7 +36,7 @@ fn read(path: &str) -> String {
 
 /// The documents of a file.
 fn documents(path: &str) -> Vec<Value> {
-    serde_saphyr::from_multiple(&read(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+    yaml::documents(&read(path))
 }
 
 fn document(path: &str) -> Value {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use crate::{document, documents, read, texts};
+use crate::{document, documents, read, texts, yaml};
 
 /// Resource and verbs, of rules and of rows of the documentation's table.
 type Rights = BTreeMap<String, BTreeSet<String>>;
@@ -89,7 +89,7 @@ fn the_roles_rights_are_those_that_the_documentation_gives_reasons_for() {
             .iter()
             .find_map(|patch| patch["patch"].as_str())
             .unwrap();
-        let patch: Value = serde_saphyr::from_str(patch).unwrap();
+        let patch = yaml::documents(patch).remove(0);
         let mut rules = role["rules"].clone();
         edit(&mut rules, &patch[0]);
         of_rules(&rules)
