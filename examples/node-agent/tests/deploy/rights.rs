@@ -82,36 +82,42 @@ fn the_roles_rights_are_those_that_the_documentation_gives_reasons_for() {
     for verbs in rights.values() {
         assert!(never.iter().all(|verb| !verbs.contains(*verb)), "{verbs:?}");
     }
-    let patched = |component: &str, edit: &dyn Fn(&mut Value, &Value)| {
-        let component = document(&format!("components/{component}/kustomization.yaml"));
-        let patches = component["patches"].as_array().unwrap();
-        let patch = patches
-            .iter()
-            .find_map(|patch| patch["patch"].as_str())
-            .unwrap();
-        let patch = yaml::documents(patch).remove(0);
-        let mut rules = role["rules"].clone();
-        edit(&mut rules, &patch[0]);
-        of_rules(&rules)
-    };
-    let with = |heading: &str| {
+    for (component, heading) in [
+        ("flannel", "### Rights beside Flannel\n"),
+        ("uninstall", "### Rights to uninstall\n"),
+    ] {
         let mut wanted = of_table("### Rights\n");
         wanted.extend(of_table(heading));
-        wanted
-    };
-    let flannel = patched("flannel", &|rules, patch| {
-        assert_eq!(patch["path"], "/rules/0/verbs");
-        rules[0]["verbs"] = patch["value"].clone();
-    });
-    assert_eq!(flannel, with("### Rights beside Flannel\n"));
-    let uninstall = patched("uninstall", &|rules, patch| {
-        assert_eq!(patch["path"], "/rules/2/verbs/-");
-        rules[2]["verbs"]
-            .as_array_mut()
-            .unwrap()
-            .push(patch["value"].clone());
-    });
-    assert_eq!(uninstall, with("### Rights to uninstall\n"));
+        assert_eq!(
+            of_rules(&patched(&role["rules"], component)),
+            wanted,
+            "{component}"
+        );
+    }
+}
+
+/// What a component makes of the rules, by a JSON patch (RFC 6902).
+fn patched(rules: &Value, component: &str) -> Value {
+    let component = document(&format!("components/{component}/kustomization.yaml"));
+    let patches = component["patches"].as_array().unwrap();
+    let patch = patches.iter().find_map(|patch| patch["patch"].as_str());
+    let mut role = json!({ "rules": rules });
+    for step in yaml::documents(patch.unwrap())
+        .remove(0)
+        .as_array()
+        .unwrap()
+    {
+        let (path, value) = (step["path"].as_str().unwrap(), step["value"].clone());
+        match step["op"].as_str().unwrap() {
+            "replace" => *role.pointer_mut(path).unwrap() = value,
+            "add" => {
+                let list = role.pointer_mut(path.strip_suffix("/-").unwrap());
+                list.unwrap().as_array_mut().unwrap().push(value);
+            }
+            op => panic!("{op} is not understood here"),
+        }
+    }
+    role["rules"].take()
 }
 
 #[test]
