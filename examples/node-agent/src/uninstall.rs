@@ -1,9 +1,9 @@
 //! Takes the network out of a node.
 //!
-//! In this order: the runtime's configuration, so that no pod comes; what the agent made in the kernel; what it
-//! told a service of this node; what plugins have left; the
-//! directory of state; the plugins. Every step is attempted, whatever became of those before. While pods are attached, the
-//! runtime still needs the plugins to detach them: these stay until the last pod has gone, and so does what pods share.
+//! In this order: the runtime's configuration, so that no pod comes; what the agent made in the kernel; what it told a service of
+//! this node; what plugins have left; the directory of state; the plugins. Every step is attempted, whatever became of those
+//! before. While pods are attached, the runtime still needs the plugins to detach them: these stay until the last pod has gone,
+//! and so does what pods share.
 
 use std::collections::BTreeSet;
 use std::future::Future;

@@ -242,59 +242,65 @@ fn uninstalling_waits_for_the_agent_and_tells_when_it_is_done() {
     assert!(waiting.stop().expect("an end").success());
 }
 
-/// Kills an install as soon as it has changed something in the directory for the first time, the second time, and so on, until one
-/// is too quick to be killed.
+/// Kills installs as soon as they write a plugin or have put one in place, until some have died within one and some between two.
 fn an_install_that_is_killed_leaves_whole_plugins() {
     let image = Path::new("/run/image");
     let bin = Path::new("/run/bin");
     let names = ["a", "b", "vxlan"];
+    // Every byte is another one in another version.
     let plugin = |name: &str, version: u8| -> Vec<u8> {
         let bytes = name.bytes().cycle().take(1_000_000);
-        bytes.chain([version]).collect()
+        bytes.map(|byte| byte ^ version).chain([version]).collect()
     };
-    fs::create_dir_all(image.join("plugins")).expect("a directory");
-    fs::copy(workspace_plugin("node-agent"), image.join("node-agent")).expect("a copy");
-    let mut killed = 0;
-    for version in 0..=u8::MAX {
+    let ship = |version: u8| {
         for name in names {
             let path = image.join("plugins").join(name);
             fs::write(path, plugin(name, version)).expect("a plugin");
         }
-        let mut command = agent(&["--install", "/run/bin"]);
-        let mut install = Process::start(&mut command);
-        let end = Instant::now() + Duration::from_secs(60);
-        let mut seen = BTreeSet::new();
-        while install.is_running() && seen.len() <= usize::from(version) {
+    };
+    fs::create_dir_all(image.join("plugins")).expect("a directory");
+    fs::copy(workspace_plugin("node-agent"), image.join("node-agent")).expect("a copy");
+    let is_fresh = |name: &str| name.ends_with("-new") && !name.contains("json");
+    let end = Instant::now() + Duration::from_secs(60);
+    let (mut halves, mut mixtures, mut round) = (0, 0, 0_usize);
+    while halves < 2 || mixtures < 2 {
+        assert!(Instant::now() < end, "{halves} halves, {mixtures} mixtures");
+        ship(u8::try_from(round % 200).expect("a version"));
+        let before = listing(bin);
+        let mut install = Process::start(&mut agent(&["--install", "/run/bin"]));
+        let is_time = |now: &[(String, u64, u64)]| {
+            let mut new = now.iter().filter(|file| !before.contains(file));
+            match round % 2 {
+                0 => new.any(|(name, ..)| is_fresh(name)),
+                _ => new.any(|(name, ..)| names.contains(&name.as_str())),
+            }
+        };
+        while install.is_running() && !is_time(&listing(bin)) {
             assert!(Instant::now() < end, "{}", install.log());
-            seen.insert(listing(bin));
         }
-        let ended = !install.is_running();
         install.kill();
+        let mut versions = BTreeSet::new();
         for name in names {
-            let Ok(bytes) = fs::read(bin.join(name)) else {
+            let path = bin.join(name);
+            let bytes = fs::read(&path).unwrap_or_default();
+            versions.insert(bytes.last().copied());
+            let Some(version) = bytes.last() else {
                 continue;
             };
-            let version = *bytes.last().expect("no empty plugin");
-            assert!(bytes == plugin(name, version), "{name} is half of one");
-            let mode = fs::metadata(bin.join(name))
-                .expect("a plugin")
-                .permissions()
-                .mode();
+            assert!(bytes == plugin(name, *version), "{name} is half of one");
+            let mode = fs::metadata(&path).expect("a plugin").permissions().mode();
             assert_eq!(mode & 0o7777, 0o755, "{name}");
         }
-        if ended {
-            break;
-        }
-        killed += 1;
+        halves += usize::from(listing(bin).iter().any(|(name, ..)| is_fresh(name)));
+        mixtures += usize::from(versions.len() > 1);
+        round += 1;
     }
-    assert!(killed >= 6, "{killed} moments were seen");
-    // The next one completes it, and knows all that was put there.
+    // What a killed one has put there is known for ours: the next version replaces it, and nothing is left half.
+    ship(200);
     let done = |arguments: &[&str]| said(&agent(arguments).output().expect("the program"));
-    done(&["--install", "/run/bin"]);
-    assert_eq!(
-        done(&["--install", "/run/bin"]),
-        "right already: a, b, vxlan\n"
-    );
+    assert_eq!(done(&["--install", "/run/bin"]), "installed: a, b, vxlan\n");
+    let left: Vec<String> = listing(bin).into_iter().map(|(name, ..)| name).collect();
+    assert_eq!(left, [".cni-fabric.json", "a", "b", "vxlan"]);
 }
 
 /// Names, sizes and inodes.
