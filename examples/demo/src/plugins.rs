@@ -35,6 +35,13 @@ pub(crate) fn directory(packages: &[&str], programs: &[&str]) -> Result<PathBuf>
         build.arg("--profile").arg(profile);
         build.arg("--target-dir").arg(target);
         build.current_dir(env!("CARGO_MANIFEST_DIR"));
+        // What cargo has told this program of its package: build scripts that look at their own would take it for a change.
+        for (name, _) in env::vars_os() {
+            let told = name.to_string_lossy();
+            if told.starts_with("CARGO_PKG_") || told.starts_with("CARGO_MANIFEST_") {
+                build.env_remove(name);
+            }
+        }
         let status = build
             .status()
             .map_err(|error| format!("cannot run cargo: {error}"))?;
