@@ -81,6 +81,7 @@
 //! | it answers nonsense | it is away, and the next server is asked |
 //! | longer than `leaseSeconds` | no new pods on this node (ADD 11, STATUS 50); those that are there go on. When it is back, the node gets the same prefixes again, and whoever seems to have gone has ten seconds for coming back |
 //! | longer than `graceSeconds` | others may get its prefixes. A node that finds that takes others, and STATUS (51) names its pods with addresses of former ones until they have been made anew. Therefore let `graceSeconds` be longer than any outage, or pause of a machine |
+//! | the agent is stopped where it is, or the machine sleeps | its plugins attach nobody from `leaseSeconds` after its last sign of life on (ADD 11, STATUS 50), by the boot clock: sleep counts, a clock that is set does not. What is there goes on, and can be taken down |
 //! | the agent starts anew | the same prefixes, under the same leases; nothing is written. New pods wait until etcd has confirmed it |
 //! | a node's keys are deleted or overwritten | it makes them good, once a second at most |
 //! | two machines have one name | the second one waits, is not ready, and says why |

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
 use super::inner::Given;
-use super::state::{Fingerprint, KnownLink};
+use super::state::{Fingerprint, KnownLink, Moment};
 use super::{Network, State, StateDir, source};
 use crate::cancel::Cancel;
 use crate::cluster::{Node, View};
@@ -196,6 +196,11 @@ impl<'a> Updater<'a> {
 
 /// What a pod has to know of the state.
 pub(super) fn given(state: State) -> Result<Given> {
+    if state.expires.is_some()
+        && let Some(message) = state.lapsed(&Moment::now()?)
+    {
+        return Err(Error::new(ErrorKind::TryAgain, message));
+    }
     if state.prefixes.is_empty() || state.mtu.is_none() {
         let reason = state
             .reason

@@ -303,7 +303,9 @@ impl Agent {
         let now = Instant::now();
         let mut status = self.status.lock();
         status.see(&self.view);
-        status.standing = self.setup.tenure.as_ref().map(Tenure::standing);
+        let tenure = self.setup.tenure.as_ref();
+        status.standing = tenure.map(Tenure::standing);
+        status.until = tenure.and_then(Tenure::until);
         self.news.status(&status, now);
         let Setup {
             source, publisher, ..

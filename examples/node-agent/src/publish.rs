@@ -43,6 +43,7 @@ impl Publisher {
             if let Some(Standing::Withheld(reason)) = &status.standing {
                 // Somebody else may have the prefix by now.
                 state.prefixes.clear();
+                state.expires = None;
                 state.ready = false;
                 state.reason = Some(reason.clone());
                 self.state.write(&state)?;
@@ -86,6 +87,9 @@ impl Publisher {
         if let Some(me) = &status.me {
             state.node = Some(me.name.to_string());
             state.prefixes = status.usable_prefixes();
+            if !state.prefixes.is_empty() {
+                state.expires.clone_from(&status.until);
+            }
         }
         if let Some(connection) = &status.connection {
             state.mtu = Some(connection.mtu);

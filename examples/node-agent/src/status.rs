@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cni_core::cluster::{Conflict, Node, NodeChange, View};
+use cni_core::node::state::Moment;
 use ipnetwork::IpNetwork;
 use tokio::time::Instant;
 
@@ -44,6 +45,8 @@ pub struct Status {
     pub clashes: Vec<String>,
     /// Whether the node's prefixes are its own; `None` where the source has nothing to do with that.
     pub standing: Option<Standing>,
+    /// Until when that counts if nothing more is heard; `None`: without an end.
+    pub until: Option<Moment>,
     /// Since when the loop has been busy with one step.
     pub busy_since: Option<Instant>,
     /// What only ever goes up.

@@ -11,6 +11,7 @@ mod etcd;
 mod etcd_flannel;
 mod etcd_heal;
 mod etcd_source;
+mod etcd_term;
 mod flannel;
 mod forward;
 mod install;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         etcd_flannel::TESTS,
         etcd_heal::TESTS,
         etcd_source::TESTS,
+        etcd_term::TESTS,
     ]
     .concat();
     run_with_plugins(&all)

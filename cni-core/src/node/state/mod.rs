@@ -9,8 +9,14 @@
 //!
 //! The directory is one network's, as the route protocol number is: two networks of one number would take each other's
 //! routes for their own. Nothing in it has to outlive the boot, and it may be removed at any time: then it is made anew.
+//!
+//! Where a node's prefixes are its own for a time only (a lease in etcd), `state.json` says until when, by the boot clock: an agent
+//! that is stopped for longer still holds its lock, and the prefixes may be another node's by then. The agent puts that off in
+//! steps of a quarter of the lease, so that the file is written once in some 90 seconds with a lease of 300. Time that the
+//! machine slept counts: after that, plugins attach nobody until the agent has heard that the prefixes are still the node's.
 
 mod lock;
+mod moment;
 mod wire;
 
 use std::fs::{self, File};
@@ -26,6 +32,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::spec::NetworkName;
 
 pub use lock::{AgentLock, UpdateLock};
+pub use moment::Moment;
 
 /// The directory of one network's state.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +68,8 @@ pub struct State {
     pub problems: Vec<String>,
     /// What was chosen of several possibilities, for people.
     pub choices: Vec<String>,
+    /// Until when the prefixes may be acted upon, if the agent does not say more; `None`: without an end.
+    pub expires: Option<Moment>,
     /// What it was made from, where a plugin made it; an agent needs no such thing.
     pub fingerprint: Option<Fingerprint>,
 }
@@ -106,8 +115,21 @@ impl State {
             unreachable_words: Vec::new(),
             problems: Vec::new(),
             choices: Vec::new(),
+            expires: None,
             fingerprint: None,
         }
+    }
+
+    /// Why the prefixes may not be acted upon any more at this moment; `None` where they may.
+    pub fn lapsed(&self, now: &Moment) -> Option<String> {
+        let expires = self.expires.as_ref()?;
+        expires.has_passed(now).then(|| {
+            format!(
+                "the node agent has not confirmed in time that this node's prefixes are still its own, and does not seem to be at \
+                 work: they counted until {} s ago; see whether it is stopped or stuck",
+                now.after(expires).as_secs()
+            )
+        })
     }
 
     /// What keeps some traffic from its way, in one sentence; `None` when nothing does.

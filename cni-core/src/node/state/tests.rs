@@ -20,6 +20,7 @@ fn state() -> State {
         mtu: Some(1464),
         device: Some("vxlan.1".to_owned()),
         ready: true,
+        expires: Some(Moment::now().unwrap().plus(Duration::from_secs(300))),
         fingerprint: Some(Fingerprint {
             source: "abc".to_owned(),
             links: vec![KnownLink {
@@ -65,6 +66,18 @@ fn what_is_no_state_counts_as_none_and_is_replaced() {
         dir.write(&state()).unwrap();
         assert_eq!(dir.read().unwrap(), Some(state()));
     }
+}
+
+#[test]
+fn prefixes_count_until_they_expire() {
+    let now = Moment::now().unwrap();
+    let mut state = state();
+    assert_eq!(state.lapsed(&now), None);
+    let words = state.lapsed(&now.plus(Duration::from_secs(310))).unwrap();
+    assert!(words.contains("they counted until "), "{words}");
+    assert!(words.contains("has not confirmed in time"), "{words}");
+    state.expires = None;
+    assert_eq!(state.lapsed(&now.plus(Duration::from_secs(310))), None);
 }
 
 #[test]

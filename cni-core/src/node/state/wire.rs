@@ -1,8 +1,10 @@
 //! The state file's JSON.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
-use super::{Fingerprint, KnownLink, State};
+use super::{Fingerprint, KnownLink, Moment, State};
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -18,7 +20,14 @@ struct Wire {
     unreachable_words: Vec<String>,
     problems: Vec<String>,
     choices: Vec<String>,
+    expires: Option<Expires>,
     fingerprint: Option<Made>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Expires {
+    boot: String,
+    millis: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -47,6 +56,10 @@ pub(super) fn text(state: &State) -> String {
         unreachable_words: few(&state.unreachable_words),
         problems: few(&state.problems),
         choices: few(&state.choices),
+        expires: state.expires.as_ref().map(|moment| Expires {
+            boot: moment.boot.clone(),
+            millis: u64::try_from(moment.since.as_millis()).unwrap_or(u64::MAX),
+        }),
         fingerprint: state.fingerprint.as_ref().map(|made| Made {
             source: made.source.clone(),
             links: links(&made.links),
@@ -74,6 +87,10 @@ pub(super) fn parse(text: &[u8]) -> Option<State> {
         unreachable_words: wire.unreachable_words,
         problems: wire.problems,
         choices: wire.choices,
+        expires: wire.expires.map(|expires| Moment {
+            boot: expires.boot,
+            since: Duration::from_millis(expires.millis),
+        }),
         fingerprint: wire.fingerprint.map(|made| Fingerprint {
             source: made.source,
             links: made

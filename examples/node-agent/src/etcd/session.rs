@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cni_core::cluster::PeerEvent;
+use cni_core::node::state::Moment;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -16,7 +17,7 @@ use super::table::Table;
 use crate::luck;
 use crate::remote::backoff::Backoff;
 use crate::remote::facts::{Facts, Knows};
-use crate::tenure::{Standing, Tenure};
+use crate::tenure::{Standing, Tenure, Term};
 
 /// A watch that is asked for has to begin within this time.
 const TO_BEGIN: Duration = Duration::from_secs(5);
@@ -55,6 +56,30 @@ struct Seen {
     /// The highest that there ever was.
     highest: i64,
     cluster: String,
+}
+
+/// When a sign of life was about to be given, by both clocks: no lease that it renews ends earlier after it than is counted from
+/// here.
+struct Start {
+    instant: Instant,
+    moment: Option<Moment>,
+}
+
+impl Start {
+    fn now() -> Self {
+        // In this order: sleep in between makes what is told end earlier, not later.
+        let moment = Moment::now();
+        if let Err(error) = &moment {
+            tracing::warn!(
+                "plugins cannot be told how long prefixes count: {}",
+                error.chain()
+            );
+        }
+        Self {
+            moment: moment.ok(),
+            instant: Instant::now(),
+        }
+    }
 }
 
 /// Why a connection is given up.
@@ -274,13 +299,30 @@ impl Session {
         let Some(own) = &mut self.own else {
             return Ok(());
         };
+        let start = Start::now();
         if !own.member.keep(&mut self.client).await? {
             let reason = "this node's lease in etcd has run out, and it is not known yet whether its prefix is still its own";
             own.tenure.set(Standing::Withheld(reason.to_owned()));
             tracing::warn!("{reason}");
             self.tell([PeerEvent::InSync]);
         }
-        self.ensure().await
+        self.ensure().await?;
+        self.renew(start);
+        Ok(())
+    }
+
+    /// Until when what has just been confirmed counts. Without a boot clock, what plugins are told runs out.
+    fn renew(&self, start: Start) {
+        let Some(own) = &self.own else {
+            return;
+        };
+        if let (Some(until), Some(moment)) = (own.member.deadline(), start.moment) {
+            let length = until.saturating_duration_since(start.instant);
+            let until = moment.plus(length);
+            if own.tenure.renew(Term { until, length }) {
+                self.tell([PeerEvent::InSync]);
+            }
+        }
     }
 
     /// Sees to this node's own part, whatever has become of it.
@@ -334,6 +376,9 @@ impl Session {
                     format!("this node's lease has run out, as etcd cannot be reached: {reason}");
                 own.tenure.set(Standing::Withheld(reason.clone()));
                 news = true;
+            }
+            if news {
+                own.tenure.exhaust();
             }
         }
         if news {
