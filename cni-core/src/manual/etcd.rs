@@ -84,6 +84,7 @@
 //! | the agent is stopped where it is, or the machine sleeps | its plugins attach nobody from `leaseSeconds` after its last sign of life on (ADD 11, STATUS 50), by the boot clock: sleep counts, a clock that is set does not. What is there goes on, and can be taken down |
 //! | the agent starts anew | the same prefixes, under the same leases; nothing is written. New pods wait until etcd has confirmed it |
 //! | a node's keys are deleted or overwritten | it makes them good, once a second at most |
+//! | `node-agent --cleanup` | removes the node's entry and its claims, guarded by their revisions, and only those that are this machine's by address or by what it remembers. A claim stays while pods have addresses of its prefix, and ends with its lease; reservations stay. Where etcd cannot be reached, it says what is left, cleans the node all the same, and ends with 0: the leases see to the rest |
 //! | two machines have one name | the second one waits, is not ready, and says why |
 //! | a node gets another address | its entry says so when it reaches etcd from there, or within 30 s |
 //!

@@ -75,6 +75,7 @@ use std::sync::Arc;
 
 pub use backend::NodeBackend;
 pub use config::{ClusterSource, Inner, NodeConfig, Origin, interface_name};
+pub use former::held;
 pub use source::identity;
 pub use state::{State, StateDir};
 

@@ -25,7 +25,8 @@ Keeps this node connected with the other nodes of its cluster.
                      else info/text; CNI_LOG_FILE is heeded)
   --once             bring the node up to date, and end; 1 when something could not be done
   --dry-run          print what --once would do, and change nothing
-  --cleanup          remove all that is ours from this node, and nothing else
+  --cleanup          remove all that is ours from this node, and nothing else; and this node from etcd, as far as no pod needs
+                     what it has there
   --install DIR      put the plugins that lie in `plugins` beside this program into DIR, and end; needs no --config
   --uninstall DIR    remove the file of --publish-conflist, what --cleanup removes, what plugins have left, the state, and
                      from DIR what --install has put there. While pods are attached, what their end needs stays: 1

@@ -1,6 +1,7 @@
 //! From the section `cluster.etcd` to a source.
 
 use std::fs;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use cni_core::cluster::{Capability, NodeUid};
@@ -10,6 +11,7 @@ use cni_core::{Error, ErrorKind, Result};
 
 use crate::etcd::config::LayoutKind;
 use crate::etcd::layout::Tunnel;
+use crate::etcd::leave::Leaving;
 use crate::etcd::member::Member;
 use crate::etcd::ranges::Range;
 use crate::etcd::{EtcdConfig, EtcdSource};
@@ -74,6 +76,30 @@ pub(crate) fn source(
         tenure: Some(tenure),
         telling: None,
     })
+}
+
+/// Takes this node out of etcd; what became of what it had there, a line for each thing.
+pub(crate) async fn leave(
+    section: &str,
+    node: &NodeConfig,
+    host: &Host,
+    hints: &Hints,
+    held: Result<Vec<IpAddr>>,
+) -> Result<Vec<String>> {
+    let config = EtcdConfig::parse(section, node.network.as_str())?;
+    let name = name(node)?;
+    let addresses = host.netlink.addresses(None).await?;
+    let addresses = addresses.iter().map(|address| address.address.ip());
+    let former = StateDir::of(node).read()?.map(|state| state.prefixes);
+    let leaving = Leaving {
+        config,
+        tunnel: hints.vni.map_or(Tunnel::None, Tunnel::Vxlan),
+        uid: NodeUid::new(&name),
+        addresses: addresses.filter(|address| !address.is_loopback()).collect(),
+        former: former.unwrap_or_default(),
+        held: held.map_err(|error| error.chain()),
+    };
+    Ok(leaving.leave().await)
 }
 
 /// Flannel has VXLAN with Ethernet inside, and of ours one device meets one of its two.

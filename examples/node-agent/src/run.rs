@@ -169,9 +169,14 @@ async fn dry_run(maker: &Maker) -> Result<Done> {
 async fn clean_up(maker: &Maker) -> Result<Done> {
     let _lock = alone(maker)?;
     let mut text = String::new();
-    let mut complete = remove_from_kernel(maker, &mut text).await;
+    // First, so that others stop sending; and while what is known of this node's prefixes is still there.
+    let told = remove_from_source(maker, &mut text).await;
+    let mut complete = told.unwrap_or_else(|error| {
+        let _ = writeln!(text, "{}", error.chain());
+        false
+    });
+    complete &= remove_from_kernel(maker, &mut text).await;
     maker.publisher().withdraw()?;
-    complete &= remove_from_source(maker, &mut text).await?;
     if text.is_empty() {
         text.push_str("nothing to do\n");
     }
@@ -197,8 +202,8 @@ pub(crate) async fn remove_from_kernel(maker: &Maker, text: &mut String) -> bool
 /// What is wrong in the configuration.
 pub(crate) async fn remove_from_source(maker: &Maker, text: &mut String) -> Result<bool> {
     let (withdrawn, left) = maker.withdraw().await?;
-    for thing in withdrawn {
-        let _ = writeln!(text, "{thing}: removed");
+    for line in withdrawn {
+        let _ = writeln!(text, "{line}");
     }
     if let Some(left) = &left {
         let _ = writeln!(text, "{left}");

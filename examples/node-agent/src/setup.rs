@@ -160,17 +160,33 @@ impl Maker {
         }
     }
 
-    /// Removes what this node has told a service of itself: what that was, and what has been left and why.
+    /// Removes what this node has told a service of itself: a line for each thing and what became of it, and what has been left that
+    /// somebody has to see to.
     ///
     /// # Errors
-    /// What is wrong in the configuration.
+    /// What is wrong in the configuration, or cannot be read on this machine.
     pub(crate) async fn withdraw(&self) -> Result<(Vec<String>, Option<String>)> {
         match &self.network.node.cluster.origin {
+            #[cfg(feature = "etcd")]
+            Origin::Agent {
+                kind: "etcd",
+                section,
+            } => {
+                let (node, held) = (&self.network.node, node::held(&self.config));
+                let left =
+                    crate::etcd_setup::leave(section, node, &self.host, &self.hints, held).await?;
+                Ok((left, None))
+            }
             #[cfg(feature = "kubernetes")]
             Origin::Agent {
                 kind: "kubernetes",
                 section,
-            } => crate::kube_setup::clean_up(section, &self.network.node).await,
+            } => {
+                let cleaned = crate::kube_setup::clean_up(section, &self.network.node).await?;
+                let (things, left) = cleaned;
+                let removed = things.iter().map(|thing| format!("{thing}: removed"));
+                Ok((removed.collect(), left))
+            }
             _ => Ok((Vec::new(), None)),
         }
     }

@@ -9,6 +9,7 @@ use cni_testkit::etcd::Etcd;
 use cni_testkit::{Process, Test, require, tests};
 use serde_json::{Value, json};
 
+use crate::agent::{said, task};
 use crate::etcd::{Site, await_peers, await_word, prefixes, server};
 use crate::lab;
 use crate::world::{Classic, Over, await_ready, device_mac};
@@ -50,7 +51,7 @@ fn our_nodes_and_flannels_are_one_network<P: Over>() {
         &lease("192.0.2.1", "0e:00:00:00:00:01"),
         0,
     );
-    let agents: Vec<Process> = (0..2).map(|position| site.agent(position)).collect();
+    let mut agents: Vec<Process> = (0..2).map(|position| site.agent(position)).collect();
     for (position, agent) in agents.iter().enumerate() {
         await_ready(site.node(position), agent);
         await_peers(site.node(position), 2);
@@ -108,4 +109,20 @@ fn our_nodes_and_flannels_are_one_network<P: Over>() {
             .contains("10.244.3.0")
     });
     Matrix::of(&pods[..2]).assert_all(2);
+    // One of ours leaves, when no pod uses what it had.
+    let node = site.node(1);
+    let key = format!("{SUBNETS}{}", prefixes(node).remove(0).replace('/', "-"));
+    agents.remove(1).stop().expect("an end");
+    let cleanup = ["--cleanup"];
+    let text = said(&task(&site.net, 1, &cleanup));
+    assert!(
+        text.contains(&format!("{key} left: 1 of its addresses")),
+        "{text}"
+    );
+    assert_eq!(etcd.keys(&key).len(), 1);
+    node.detach(&site.net.chain, &pods[1]);
+    let text = said(&task(&site.net, 1, &cleanup));
+    assert!(text.contains(&format!("{key} removed")), "{text}");
+    assert_eq!(etcd.keys(&key), []);
+    await_peers(site.node(0), 0);
 }

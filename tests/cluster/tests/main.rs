@@ -10,6 +10,7 @@ mod direct;
 mod etcd;
 mod etcd_flannel;
 mod etcd_heal;
+mod etcd_leave;
 mod etcd_source;
 mod etcd_term;
 mod flannel;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         etcd::TESTS,
         etcd_flannel::TESTS,
         etcd_heal::TESTS,
+        etcd_leave::TESTS,
         etcd_source::TESTS,
         etcd_term::TESTS,
     ]

@@ -212,6 +212,15 @@ pub fn txn(guards: &[Guard], puts: &[Put]) -> Value {
     })
 }
 
+/// `TxnRequest`: these keys go if all guards hold.
+pub fn removal(guards: &[Guard], keys: &[String]) -> Value {
+    let compare: Vec<Value> = guards.iter().map(compare).collect();
+    let success = keys
+        .iter()
+        .map(|key| json!({ "request_delete_range": { "key": encode(key) } }));
+    json!({ "compare": compare, "success": success.collect::<Vec<_>>() })
+}
+
 fn compare(guard: &Guard) -> Value {
     json!({
         "key": encode(&guard.key),

@@ -113,9 +113,14 @@ impl Layout {
 
     /// The key of a node.
     pub fn node_key(&self, node: &Node) -> String {
+        self.key_of(&node.uid)
+    }
+
+    /// The key of the node with this uid.
+    pub fn key_of(&self, uid: &NodeUid) -> String {
         match self.kind {
-            LayoutKind::Nodes => format!("{}nodes/{}", self.base, node.uid),
-            LayoutKind::Flannel => format!("{}{}", self.base, node.uid),
+            LayoutKind::Nodes => format!("{}nodes/{uid}", self.base),
+            LayoutKind::Flannel => format!("{}{uid}", self.base),
         }
     }
 

@@ -14,6 +14,7 @@ pub mod api;
 pub mod client;
 pub mod config;
 pub mod layout;
+pub mod leave;
 pub mod list;
 pub mod member;
 pub mod ranges;
