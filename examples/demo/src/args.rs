@@ -8,6 +8,7 @@ pub(crate) const HELP: &str = "\
 Usage: demo [--pods N] [--svg FILE]
        demo --chain
        demo --nodes N [--backend vxlan|host-gw] [--data-path classic|flow] [--router] [--pods N] [--svg FILE]
+       demo --nodes N --source etcd [--backend vxlan|host-gw] [--data-path classic|flow] [--router] [--pods N]
 
 One node, a node with published ports, limits and closed networks, or a cluster:
 
@@ -16,6 +17,7 @@ One node, a node with published ports, limits and closed networks, or a cluster:
   --nodes N        a cluster of so many nodes, 2 to 9 (default 3, with any of the options below)
   --backend TYPE   how its nodes are connected: vxlan (an overlay, the default) or host-gw (plain routes)
   --data-path P    with vxlan: classic (as Flannel) or flow (without Ethernet inside); the default is the plugin's choice
+  --source WHERE   where the nodes know each other from: file (the default), or etcd, which has to be installed
   --router         with vxlan: a router, which knows no pod, between the last node and the others
 
   --pods N         how many pods to attach to the one node, 2 to 50 (default 3), or to each node of a cluster, 1 to 4
@@ -43,6 +45,7 @@ pub(crate) struct ClusterArgs {
     /// Pods on each node.
     pub(crate) pods: usize,
     pub(crate) backend: Backend,
+    pub(crate) source: Source,
     /// `None`: the plugin's choice.
     pub(crate) data_path: Option<&'static str>,
     /// Whether the last node is behind a router.
@@ -55,6 +58,13 @@ pub(crate) enum Backend {
     HostGw,
 }
 
+/// Where nodes know each other from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    File,
+    Etcd,
+}
+
 /// The words as they come.
 #[derive(Default)]
 struct Given {
@@ -62,6 +72,7 @@ struct Given {
     pods: Option<usize>,
     nodes: Option<usize>,
     backend: Option<Backend>,
+    source: Option<Source>,
     data_path: Option<&'static str>,
     router: bool,
     chain: bool,
@@ -83,6 +94,7 @@ impl Args {
                 "--pods" => given.pods = Some(number("--pods", &value()?, 1, 50)?),
                 "--nodes" => given.nodes = Some(number("--nodes", &value()?, 2, 9)?),
                 "--backend" => given.backend = Some(Backend::parse(&value()?)?),
+                "--source" => given.source = Some(Source::parse(&value()?)?),
                 "--data-path" => given.data_path = Some(data_path(&value()?)?),
                 "--router" => given.router = true,
                 "--chain" => given.chain = true,
@@ -102,7 +114,8 @@ impl Given {
                 self.svg.is_some(),
                 self.nodes.is_some(),
             ];
-            if overlay || self.backend.is_some() || others.contains(&true) {
+            if overlay || self.backend.is_some() || self.source.is_some() || others.contains(&true)
+            {
                 return Err(format!("--chain goes with nothing else\n\n{HELP}"));
             }
             return Ok(Args {
@@ -110,7 +123,11 @@ impl Given {
                 svg: None,
             });
         }
-        let scene = if overlay || self.nodes.is_some() || self.backend.is_some() {
+        let cluster = self.nodes.is_some() || self.backend.is_some() || self.source.is_some();
+        if self.source == Some(Source::Etcd) && self.svg.is_some() {
+            return Err("--svg goes with --source file: what is drawn is the same".to_owned());
+        }
+        let scene = if overlay || cluster {
             let nodes = self.nodes.unwrap_or(3);
             let backend = self.backend.unwrap_or(Backend::Vxlan);
             if overlay && backend == Backend::HostGw {
@@ -123,6 +140,7 @@ impl Given {
                 nodes,
                 pods: within("--pods", pods, 1, 4)?,
                 backend,
+                source: self.source.unwrap_or(Source::File),
                 data_path: self.data_path,
                 router: self.router,
             })
@@ -150,6 +168,16 @@ impl Backend {
         match self {
             Self::Vxlan => "vxlan",
             Self::HostGw => "host-gw",
+        }
+    }
+}
+
+impl Source {
+    fn parse(text: &str) -> Result<Self> {
+        match text {
+            "file" => Ok(Self::File),
+            "etcd" => Ok(Self::Etcd),
+            _ => Err(format!("--source {text}: neither file nor etcd")),
         }
     }
 }

@@ -39,6 +39,9 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<()> {
+    if let Scene::Cluster(args) = &args.scene {
+        cluster::possible(args)?;
+    }
     // What needs the host's file system comes first: inside, /run and /var/lib are empty and paths may be covered.
     let binaries = match &args.scene {
         Scene::Node(_) => plugins::directory(&one::PACKAGES, &one::PROGRAMS)?,

@@ -50,6 +50,12 @@ pub struct Certificates {
     directory: PathBuf,
 }
 
+/// Where etcd is installed, if it is.
+pub fn program() -> Option<&'static str> {
+    let places = ["/usr/bin/etcd", "/usr/local/bin/etcd"];
+    places.into_iter().find(|path| Path::new(path).is_file())
+}
+
 impl<'a> Etcd<'a> {
     /// Starts an etcd that serves clients at an address of the pod's. Skips the test where it is not installed.
     ///
@@ -78,9 +84,7 @@ impl<'a> Etcd<'a> {
     }
 
     fn with(pod: &'a Pod, address: IpAddr, scheme: &str, more: &[String]) -> Self {
-        let program = ["/usr/bin/etcd", "/usr/local/bin/etcd"];
-        let program = program.into_iter().find(|path| Path::new(path).is_file());
-        let program = require(program, "etcd (etcd-server)");
+        let program = require(program(), "etcd (etcd-server)");
         let directory = scratch("etcd");
         let peer = "http://127.0.0.1:2380";
         let url = format!("{scheme}://{}", socket(address, PORT));

@@ -73,6 +73,35 @@ impl Agents {
         Ok(start.elapsed())
     }
 
+    /// Waits until each knows so many others.
+    pub(super) fn await_peers(&mut self, site: &Site, count: usize) -> Result<()> {
+        let line = format!("\ncni_agent_peers {count}\n");
+        self.await_all(site, "/metrics", "acquainted with all others", |page| {
+            page.contains(&line)
+        })
+    }
+
+    /// Waits until each has, or has not, its source of nodes.
+    pub(super) fn await_source(&mut self, site: &Site, connected: bool) -> Result<()> {
+        let (value, what) = match connected {
+            true => (1, "connected with etcd"),
+            false => (0, "aware that etcd is away"),
+        };
+        let line = format!("\ncni_agent_source_connected {value}\n");
+        self.await_all(site, "/metrics", what, |page| page.contains(&line))
+    }
+
+    fn await_all(
+        &mut self,
+        site: &Site,
+        path: &str,
+        what: &str,
+        is_so: impl Fn(&str) -> bool,
+    ) -> Result<()> {
+        let mut all = site.nodes().iter().zip(&mut self.running);
+        all.try_for_each(|(node, agent)| await_page(node, agent, path, what, &is_so))
+    }
+
     /// Stops all of them, and removes from each node what they made.
     pub(super) fn end(self, site: &Site) -> Result<()> {
         for (node, agent) in site.nodes().iter().zip(self.running) {
@@ -89,22 +118,26 @@ impl Agents {
     }
 }
 
-fn command(site: &Site) -> Command {
+fn command(site: &Site, node: &Node) -> Command {
+    // In earnest a machine's own name says which node it is; these nodes all have the one of this machine.
+    let named = site.store.is_some().then(|| ["--node", node.name()]);
+    let named = named.into_iter().flatten();
     let mut command = Command::new(site.binaries.join(PROGRAM));
     command
         .args(["--config", NETWORK])
+        .args(named)
         .env_clear()
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
     command
 }
 
 fn launch(site: &Site, node: &Node) -> Process {
-    node.start(&mut command(site))
+    node.start(&mut command(site, node))
 }
 
 /// Runs it to its end; its stdout.
 fn once(site: &Site, node: &Node, task: &str) -> Result<String> {
-    let output = node.run(|| command(site).arg(task).output());
+    let output = node.run(|| command(site, node).arg(task).output());
     let output = output.map_err(|error| format!("cannot run {PROGRAM}: {error}"))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
@@ -115,19 +148,28 @@ fn once(site: &Site, node: &Node, task: &str) -> Result<String> {
 }
 
 fn await_ready(node: &Node, agent: &mut Process) -> Result<()> {
+    let ready = |page: &str| page.starts_with("HTTP/1.1 200");
+    await_page(node, agent, "/readyz", "ready", ready)
+}
+
+/// Waits until a page of an agent is so.
+fn await_page(
+    node: &Node,
+    agent: &mut Process,
+    path: &str,
+    what: &str,
+    is_so: impl Fn(&str) -> bool,
+) -> Result<()> {
     let end = Instant::now() + PATIENCE;
     loop {
-        let page = node.run(|| page("/readyz"));
-        if page
-            .as_ref()
-            .is_ok_and(|page| page.starts_with("HTTP/1.1 200"))
-        {
+        let page = node.run(|| page(path));
+        if page.as_deref().is_ok_and(&is_so) {
             return Ok(());
         }
         if Instant::now() > end || !agent.is_running() {
             let (name, log) = (node.name(), agent.log());
             let page = page.unwrap_or_else(|error| error.to_string());
-            return Err(format!("the agent of {name} is not ready: {page}\n{log}"));
+            return Err(format!("the agent of {name} is not {what}: {page}\n{log}"));
         }
         thread::sleep(Duration::from_millis(1));
     }

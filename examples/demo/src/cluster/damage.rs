@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use cni_testkit::Ping;
 use cni_testkit::cluster::{Stream, Tally};
+use cni_testkit::etcd::Etcd;
 
 use super::agents::Agents;
 use super::pods::Pods;
@@ -70,6 +71,43 @@ pub(super) fn kill(site: &Site, pods: &Pods, agents: &mut Agents) -> Result<()> 
         println!("{}", told(family, &tally));
         if tally.lost > 0 {
             return Err("the end of an agent must not cost a packet".to_owned());
+        }
+    }
+    Ok(())
+}
+
+/// Takes etcd and then an agent away, and brings them back: no packet may be lost by that.
+pub(super) fn lose_etcd(
+    site: &Site,
+    pods: &Pods,
+    agents: &mut Agents,
+    etcd: &mut Etcd<'_>,
+) -> Result<()> {
+    let streams = Streams::start(pods)?;
+    thread::sleep(QUIET);
+    println!("etcd $ kill -9 {}", etcd.id().unwrap_or_default());
+    etcd.kill();
+    agents.await_source(site, false)?;
+    println!("all agents miss it, and keep what they know");
+    thread::sleep(QUIET);
+    etcd.restart();
+    let start = Instant::now();
+    agents.await_source(site, true)?;
+    let took = milliseconds(start.elapsed());
+    println!("etcd is started again, and {took} after it answers all agents follow it");
+    let node = site.node(1)?.name();
+    println!("\n{node} $ kill -9 {}   (its agent)", agents.kill(1));
+    thread::sleep(QUIET);
+    let ready = agents.restart(site, 1)?;
+    println!(
+        "started again, and ready after {}, with the prefixes and leases that it had",
+        milliseconds(ready)
+    );
+    thread::sleep(QUIET);
+    for (family, tally) in streams.finish() {
+        println!("{}", told(family, &tally));
+        if tally.lost > 0 {
+            return Err("the end of etcd or of an agent must not cost a packet".to_owned());
         }
     }
     Ok(())

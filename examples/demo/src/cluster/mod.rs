@@ -3,6 +3,7 @@
 mod agents;
 mod damage;
 mod drawing;
+mod etcd;
 mod picture;
 mod pods;
 mod reach;
@@ -15,7 +16,7 @@ use agents::Agents;
 use pods::Pods;
 use site::Site;
 
-use crate::args::ClusterArgs;
+use crate::args::{ClusterArgs, Source};
 use crate::svg::File;
 use crate::{Result, heading};
 
@@ -27,11 +28,22 @@ pub(crate) fn programs(args: &ClusterArgs) -> [&'static str; 3] {
     [args.backend.name(), "loopback", agents::PROGRAM]
 }
 
+/// Whether there is what it needs beside what is built here.
+pub(crate) fn possible(args: &ClusterArgs) -> Result<()> {
+    match args.source {
+        Source::File => Ok(()),
+        Source::Etcd => etcd::installed(),
+    }
+}
+
 pub(crate) fn run(args: &ClusterArgs, binaries: &Path, drawing: Option<File>) -> Result<()> {
     heading("A throwaway cluster");
     let site = Site::build(args, binaries)?;
     print!("{site}");
     let before = site.snapshots();
+    if let Some(host) = &site.store {
+        return etcd::run(&site, host, &before);
+    }
 
     heading("What a node needs: the plan of n1 (node-agent --dry-run)");
     println!("{}", agents::plan(&site)?.trim_end());
@@ -67,9 +79,6 @@ pub(crate) fn run(args: &ClusterArgs, binaries: &Path, drawing: Option<File>) ->
     pods.detach(&site)?;
     agents.end(&site)?;
     site.nothing_changed(&before)?;
-    println!(
-        "\nNothing is left on any of the {} nodes, but for empty files that were locks.",
-        args.nodes
-    );
+    site.say_goodbye();
     Ok(())
 }

@@ -4,12 +4,12 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use cni_testkit::cluster::{Cluster, Layout, Node};
+use cni_testkit::cluster::{Cluster, Host, Layout, Node, Segment};
 use cni_testkit::{Chain, Snapshot};
 use serde_json::{Value, json};
 
 use crate::Result;
-use crate::args::{Backend, ClusterArgs};
+use crate::args::{Backend, ClusterArgs, Source};
 
 /// Where both files are on every node. `/etc/cni` in earnest; only `/run` and `/var/lib` are the nodes' own here.
 const CLUSTER: &str = "/run/cni/cluster.json";
@@ -27,9 +27,11 @@ pub(super) struct Site {
     pub(super) cluster: Cluster,
     pub(super) binaries: PathBuf,
     pub(super) chain: Chain,
+    /// The host that an etcd is on, where nodes know each other from one.
+    pub(super) store: Option<Host>,
     plugin: Value,
     /// The files that a person writes: where they are, and their text.
-    files: [(&'static str, String); 2],
+    files: Vec<(&'static str, String)>,
 }
 
 impl Site {
@@ -40,14 +42,24 @@ impl Site {
             layout = layout.behind_the_router(&[args.nodes - 1]);
         }
         let cluster = Cluster::build(&layout);
-        let plugin = plugin(args);
+        let store = (args.source == Source::Etcd).then(|| cluster.stranger(Segment::A));
+        let source = match &store {
+            Some(host) => etcd_section(host)?,
+            None => format!("{{ \"file\": \"{CLUSTER}\" }}"),
+        };
+        let plugin = plugin(args, &source);
         let network = format!(
             "{{ \"cniVersion\": \"1.1.0\", \"name\": \"demo\", \"plugins\": [\n  {plugin}\n] }}\n"
         );
-        let file = cluster_file(&cluster);
-        for node in cluster.nodes() {
-            node.write(CLUSTER, &file);
-            node.write(NETWORK, &network);
+        let mut files = vec![(NETWORK, network.clone())];
+        if store.is_none() {
+            files.insert(0, (CLUSTER, cluster_file(&cluster)));
+        }
+        for (path, text) in &files {
+            cluster
+                .nodes()
+                .iter()
+                .for_each(|node| node.write(path, text));
         }
         let parsed = |text: &str| serde_json::from_str(text).map_err(|error| error.to_string());
         Ok(Self {
@@ -55,8 +67,9 @@ impl Site {
             cluster,
             binaries: binaries.to_owned(),
             chain: Chain::new(parsed(&network)?, &[binaries]),
+            store,
             plugin: parsed(&plugin)?,
-            files: [(CLUSTER, file), (NETWORK, network)],
+            files,
         })
     }
 
@@ -96,6 +109,13 @@ impl Site {
         states.map(without_locks).collect()
     }
 
+    pub(super) fn say_goodbye(&self) {
+        let count = self.args.nodes;
+        println!(
+            "\nNothing is left on any of the {count} nodes, but for empty files that were locks."
+        );
+    }
+
     /// Every node is as it was.
     pub(super) fn nothing_changed(&self, before: &[Snapshot]) -> Result<()> {
         let states = self.snapshots();
@@ -120,6 +140,9 @@ impl fmt::Display for Site {
         }
         let outside = &self.cluster.outside().addresses;
         writeln!(f, "outside   eth0  {}", join(outside))?;
+        if let Some(host) = &self.store {
+            writeln!(f, "etcd      eth0  {}", join(&host.addresses))?;
+        }
         writeln!(
             f,
             "\nNeither router nor outside host knows a route to any pod. On every node:"
@@ -147,14 +170,24 @@ fn without_locks(state: Snapshot) -> Snapshot {
 }
 
 /// The network's plugin, as a person writes it.
-fn plugin(args: &ClusterArgs) -> String {
+fn plugin(args: &ClusterArgs, source: &str) -> String {
     let path = args
         .data_path
         .map(|path| format!("\"dataPath\": \"{path}\", "));
     let (name, path) = (args.backend.name(), path.unwrap_or_default());
     format!(
-        "{{ \"type\": \"{name}\", {path}\"cluster\": {{ \"file\": \"{CLUSTER}\" }}, \"ipam\": {{ \"type\": \"host-local\" }} }}"
+        "{{ \"type\": \"{name}\", {path}\"cluster\": {source}, \"ipam\": {{ \"type\": \"host-local\" }} }}"
     )
+}
+
+/// Where etcd is, and which prefixes nodes may claim there.
+fn etcd_section(host: &Host) -> Result<String> {
+    let address = host.addresses.first().ok_or("etcd's host has no address")?;
+    Ok(format!(
+        "{{ \"etcd\": {{\n    \"endpoints\": [\"http://{address}:{}\"],\n    \
+         \"podNetworks\": [{{ \"prefix\": \"10.244.0.0/16\" }}, {{ \"prefix\": \"fd00:244::/48\" }}]\n  }} }}",
+        cni_testkit::etcd::PORT
+    ))
 }
 
 /// A node a line.
