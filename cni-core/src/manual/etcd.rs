@@ -35,7 +35,7 @@
 //! | `caFile` | with https required | PEM: who may have signed the servers' certificates. What the host trusts for the web does not count |
 //! | `certFile`, `keyFile` | | PEM: this node's certificate, where the servers ask for one |
 //! | `user`, `passwordFile` | | a user of etcd's |
-//! | `tokenFile` | | a token of etcd's, which somebody else keeps fresh |
+//! | `tokenFile` | | a token of etcd's (what `/v3/auth/authenticate` gives), which somebody else keeps fresh: signed ones (`--auth-token jwt`) end with their time and with each change of users and roles, others with the user's password or after five minutes without use |
 //! | `leaseSeconds` | 300 | how long a node's entry lives after the node was heard of last: 5 to 604800 |
 //! | `graceSeconds` | 86400 | how long nobody else gets its prefixes after that: at least `leaseSeconds` |
 //! | `addresses` | from the way to etcd | where the other nodes reach this one: the address from which it reaches etcd, and the first one of the other family on the same link |

@@ -6,7 +6,7 @@ use std::time::Duration;
 use cni_testkit::cluster::{
     Attached, Cluster, Host, Layout, Matrix, Node, Segment, Stream, await_condition,
 };
-use cni_testkit::etcd::{Certificates, Etcd, Kept};
+use cni_testkit::etcd::{Etcd, Kept};
 use cni_testkit::{Process, Test, tests, workspace_plugin};
 use serde_json::{Value, json};
 
@@ -23,8 +23,6 @@ pub(crate) const TESTS: &[Test] = &tests![
     without_an_agent_nobody_is_attached::<Flow>,
     a_restarted_agent_keeps_prefix_and_data_path::<Flow>,
     a_record_that_is_no_good_is_left_out_by_name::<Flow>,
-    a_server_that_asks_for_certificates_gets_them::<Flow>,
-    a_password_is_read_again_when_it_has_changed::<Flow>,
     two_machines_of_one_name_are_not_both_that_node::<Flow>,
 ];
 
@@ -350,87 +348,6 @@ fn a_record_that_is_no_good_is_left_out_by_name<P: Over>() {
     }
     settled(node).assert_unchanged_since(&before);
     Matrix::of(&pods).assert_all(4);
-}
-
-fn a_server_that_asks_for_certificates_gets_them<P: Over>() {
-    let cluster = Cluster::build(&Layout::new(2));
-    let host = server(&cluster);
-    let files = Certificates::make(host.addresses[0]);
-    let _etcd = Etcd::with_certificates(&host.pod, host.addresses[0], &files);
-    let keys = json!({
-        "endpoints": [format!("https://{}:2379", host.addresses[0])],
-        "caFile": "/run/tls/ca.pem", "certFile": "/run/tls/client.pem", "keyFile": "/run/tls/client.key",
-    });
-    let site = Site::over(cluster, P::PATH, &host, &keys);
-    for node in site.net.cluster.nodes() {
-        node.write("/run/tls/ca.pem", &files.text("ca.pem"));
-        node.write("/run/tls/client.pem", &files.text("other.pem"));
-        node.write("/run/tls/client.key", &files.text("other.key"));
-    }
-    let agents: Vec<Process> = (0..2).map(|position| site.agent(position)).collect();
-    for node in site.net.cluster.nodes() {
-        await_word(node, "the source has not told of all nodes yet: ");
-        await_condition("the server is away", || {
-            metric(node, "cni_agent_source_connected") == 0.0
-        });
-    }
-    // The right ones are read when they are there: no restart.
-    for node in site.net.cluster.nodes() {
-        node.write("/run/tls/client.pem", &files.text("client.pem"));
-        node.write("/run/tls/client.key", &files.text("client.key"));
-    }
-    for (position, agent) in agents.iter().enumerate() {
-        await_ready(site.node(position), agent);
-        await_peers(site.node(position), 1);
-        assert!(!agent.log().contains("PRIVATE KEY"));
-    }
-    Matrix::of(&site.pods()).assert_all(4);
-}
-
-fn a_password_is_read_again_when_it_has_changed<P: Over>() {
-    let cluster = Cluster::build(&Layout::new(1));
-    let host = server(&cluster);
-    let etcd = Etcd::start(&host.pod, host.addresses[0]);
-    for (path, body) in [
-        ("/v3/auth/role/add", json!({ "name": "nodes" })),
-        // The least that works: this network's keys, to read and to write.
-        (
-            "/v3/auth/role/grant",
-            json!({ "name": "nodes", "perm": {
-                "permType": "READWRITE", "key": "L2NuaS9uZXQv", "range_end": "L2NuaS9uZXQw",
-            }}),
-        ),
-        (
-            "/v3/auth/user/add",
-            json!({ "name": "root", "password": "of-root" }),
-        ),
-        (
-            "/v3/auth/user/grant",
-            json!({ "user": "root", "role": "root" }),
-        ),
-        (
-            "/v3/auth/user/add",
-            json!({ "name": "agent", "password": "first-secret" }),
-        ),
-        (
-            "/v3/auth/user/grant",
-            json!({ "user": "agent", "role": "nodes" }),
-        ),
-        ("/v3/auth/enable", json!({})),
-    ] {
-        etcd.call(path, &body);
-    }
-    let keys = json!({ "user": "agent", "passwordFile": "/run/password" });
-    let site = Site::over(cluster, P::PATH, &host, &keys);
-    let node = site.node(0);
-    node.write("/run/password", "stale-secret\n");
-    let agent = site.agent(0);
-    await_word(node, "authentication failed");
-    node.write("/run/password", "first-secret\n");
-    await_ready(node, &agent);
-    assert_eq!(prefixes(node).len(), 2);
-    let log = agent.log();
-    assert!(!log.contains("secret"), "{log}");
 }
 
 fn two_machines_of_one_name_are_not_both_that_node<P: Over>() {

@@ -11,6 +11,7 @@ mod etcd;
 mod etcd_flannel;
 mod etcd_heal;
 mod etcd_leave;
+mod etcd_login;
 mod etcd_source;
 mod etcd_term;
 mod flannel;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         etcd_flannel::TESTS,
         etcd_heal::TESTS,
         etcd_leave::TESTS,
+        etcd_login::TESTS,
         etcd_source::TESTS,
         etcd_term::TESTS,
     ]

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::base64::{decode, encode};
+use crate::base64::decode;
+pub use crate::base64::encode;
 use crate::cluster::await_condition;
 use crate::{Pod, Process, require};
 
@@ -83,6 +84,16 @@ impl<'a> Etcd<'a> {
         Self::with(pod, address, "https", &arguments)
     }
 
+    /// As [`Etcd::start`], with tokens that are signed (`--auth-token jwt`).
+    ///
+    /// # Panics
+    /// As [`Etcd::start`].
+    pub fn with_signed_tokens(pod: &'a Pod, address: IpAddr, files: &Certificates) -> Self {
+        let key = files.path("ca.key").display().to_string();
+        let token = format!("jwt,priv-key={key},sign-method=ES256,ttl=10m");
+        Self::with(pod, address, "http", &["--auth-token".to_owned(), token])
+    }
+
     fn with(pod: &'a Pod, address: IpAddr, scheme: &str, more: &[String]) -> Self {
         let program = require(program(), "etcd (etcd-server)");
         let directory = scratch("etcd");
@@ -132,8 +143,10 @@ impl<'a> Etcd<'a> {
             self.process = Some(self.pod.run(|| Process::start(&mut command)));
         }
         await_condition("etcd answers", || {
-            self.try_call("/v3/kv/range", &json!({ "key": encode(b"/") }))
-                .is_ok()
+            match self.try_call(None, "/v3/kv/range", &json!({ "key": encode(b"/") })) {
+                Ok(_) => true,
+                Err(error) => error.to_string().contains("user name is empty"),
+            }
         });
     }
 
@@ -176,8 +189,29 @@ impl<'a> Etcd<'a> {
     /// When etcd does not answer, or refuses.
     #[track_caller]
     pub fn call(&self, path: &str, body: &Value) -> Value {
-        self.try_call(path, body)
+        self.try_call(None, path, body)
             .unwrap_or_else(|error| panic!("{path} {body}: {error}"))
+    }
+
+    /// As [`Etcd::call`], by whoever has a token.
+    ///
+    /// # Panics
+    /// As [`Etcd::call`].
+    #[track_caller]
+    pub fn call_as(&self, token: &str, path: &str, body: &Value) -> Value {
+        self.try_call(Some(token), path, body)
+            .unwrap_or_else(|error| panic!("{path} {body}: {error}"))
+    }
+
+    /// A token of a user's.
+    ///
+    /// # Panics
+    /// As [`Etcd::call`].
+    #[track_caller]
+    pub fn token(&self, user: &str, password: &str) -> String {
+        let body = json!({ "name": user, "password": password });
+        let answer = self.call("/v3/auth/authenticate", &body);
+        answer["token"].as_str().expect("a token").to_owned()
     }
 
     /// Writes a key, under a lease if not 0; the revision.
@@ -253,15 +287,17 @@ impl<'a> Etcd<'a> {
         revision
     }
 
-    fn try_call(&self, path: &str, body: &Value) -> io::Result<Value> {
+    fn try_call(&self, token: Option<&str>, path: &str, body: &Value) -> io::Result<Value> {
         let body = body.to_string();
+        let bearer = token.map(|token| format!("Authorization: {token}\r\n"));
+        let bearer = bearer.unwrap_or_default();
         let text = self.pod.run(|| -> io::Result<String> {
             let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, OWN_PORT))?;
             stream.set_read_timeout(Some(Duration::from_secs(10)))?;
             // The old version: no answer in chunks.
             write!(
                 stream,
-                "POST {path} HTTP/1.0\r\nHost: etcd\r\nContent-Length: {}\r\n\r\n{body}",
+                "POST {path} HTTP/1.0\r\nHost: etcd\r\n{bearer}Content-Length: {}\r\n\r\n{body}",
                 body.len()
             )?;
             let mut text = String::new();

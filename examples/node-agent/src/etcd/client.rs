@@ -23,6 +23,10 @@ use crate::remote::tls::{self, Pem};
 /// The largest answer that is read: etcd takes no request of more than 1.5 MiB, and base64 makes a third more of it.
 pub(super) const MOST_BYTES: usize = 8 << 20;
 
+/// How a server says that it does not take a token any more: its time has passed or the server does not remember it, or it is
+/// signed and older than the last change of users and roles. There may be a new one.
+const STALE: [&str; 2] = ["invalid auth token", "revision of auth store is old"];
+
 /// See the [module](self).
 pub struct Client {
     access: Access,
@@ -104,12 +108,10 @@ impl Client {
     /// [`Failure`].
     pub async fn call<T: DeserializeOwned>(&mut self, path: &str, body: &Value) -> Result<T> {
         let answer = self.call_once(path, body).await;
-        let stale =
-            matches!(&answer, Err(Failure::Refused(words)) if words.contains("invalid auth token"));
-        if !stale {
+        let stale = |words: &str| STALE.iter().any(|sign| words.contains(sign));
+        if !matches!(&answer, Err(Failure::Refused(words)) if stale(words)) {
             return answer;
         }
-        // A token's time has passed, or its file has a new one.
         self.authenticate().await?;
         self.call_once(path, body).await
     }
