@@ -86,7 +86,7 @@
 //! | a node's keys are deleted or overwritten | it makes them good, once a second at most |
 //! | `node-agent --cleanup` | removes the node's entry and its claims, guarded by their revisions, and only those that are this machine's by address or by what it remembers. A claim stays while pods have addresses of its prefix, and ends with its lease; reservations stay. Where etcd cannot be reached, it says what is left, cleans the node all the same, and ends with 0: the leases see to the rest |
 //! | two machines have one name | the second one waits, is not ready, and says why |
-//! | a node gets another address | its entry says so when it reaches etcd from there, or within 30 s |
+//! | a node gets another address, or its uplink another MTU | its entry says so at once: the agent follows the kernel. Where the way to etcd went with the address, as soon as there is another |
 //!
 //! # Together with Flannel
 //!

@@ -16,6 +16,7 @@ use crate::pace::{Pace, Step};
 use crate::pending::Pending;
 use crate::programmer::{Outcome, Programmer};
 use crate::publish::Publisher;
+use crate::remote::facts::Moved;
 use crate::status::Status;
 use crate::telling::Telling;
 use crate::tenure::Tenure;
@@ -54,6 +55,8 @@ pub struct Setup {
     pub tenure: Option<Tenure>,
     /// Tells the source how this node is, where the source tells others.
     pub telling: Option<Telling>,
+    /// Tells the source when the host's addresses may have changed.
+    pub moved: Moved,
 }
 
 /// Says which node this is.
@@ -200,8 +203,15 @@ impl Agent {
     }
 
     async fn kernel(&mut self, event: &KernelEvent) {
-        self.lost |= matches!(event, KernelEvent::Address { .. } | KernelEvent::Overrun);
+        if matches!(event, KernelEvent::Address { .. } | KernelEvent::Overrun) {
+            self.lost = true;
+            self.setup.moved.tell();
+        }
         if self.setup.programmer.concerns(event).await {
+            if matches!(event, KernelEvent::Link { .. }) {
+                // Its MTU, perhaps.
+                self.setup.moved.tell();
+            }
             tracing::debug!(
                 ?event,
                 "something that concerns us has changed in the kernel"

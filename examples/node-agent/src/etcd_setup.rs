@@ -15,20 +15,20 @@ use crate::etcd::leave::Leaving;
 use crate::etcd::member::Member;
 use crate::etcd::ranges::Range;
 use crate::etcd::{EtcdConfig, EtcdSource};
-use crate::remote::facts::OfHost;
+use crate::remote::facts::{Moved, OfHost, Told};
 use crate::setup::{Found, Hints};
 use crate::tenure::Tenure;
 
 /// Where the kernel has the host's name.
 const HOSTNAME: &str = "/proc/sys/kernel/hostname";
 
-/// The source. As a member, it keeps this node's own part in etcd, too.
+/// The source. As a member, it keeps this node's own part in etcd, too, and looks whether that is still so when told to.
 pub(crate) fn source(
     section: &str,
     node: &NodeConfig,
     host: &Host,
     hints: &Hints,
-    member: bool,
+    member: Option<Moved>,
 ) -> Result<Found> {
     let config = EtcdConfig::parse(section, node.network.as_str())?;
     let is_flannel = config.layout == LayoutKind::Flannel;
@@ -38,14 +38,14 @@ pub(crate) fn source(
     }
     // Flannel's nodes are known by their addresses.
     let configured = node.cluster.node.clone().filter(|_| !is_flannel);
-    if !member {
+    let Some(moved) = member else {
         return Ok(Found {
             source: Box::new(EtcdSource::observer(&config, tunnel)),
             configured,
             tenure: None,
             telling: None,
         });
-    }
+    };
     let name = name(node)?;
     let capabilities = match hints.data_path.as_deref() {
         Some("classic") => Some(vec![Capability::Classic]),
@@ -69,7 +69,13 @@ pub(crate) fn source(
         capabilities,
     };
     let tenure = Tenure::new("etcd has not confirmed yet that this node's prefix is its own");
-    let source = EtcdSource::member(&config, tunnel, itself, Arc::new(knows), tenure.clone());
+    let source = EtcdSource::member(
+        &config,
+        tunnel,
+        itself,
+        Arc::new(Told { knows, moved }),
+        tenure.clone(),
+    );
     Ok(Found {
         source: Box::new(source),
         configured,

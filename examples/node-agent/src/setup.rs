@@ -19,6 +19,7 @@ use crate::conflist::Conflist;
 use crate::connector::Connector;
 use crate::drops::DropCounts;
 use crate::publish::Publisher;
+use crate::remote::facts::Moved;
 use crate::telling::Telling;
 use crate::tenure::Tenure;
 
@@ -38,6 +39,8 @@ pub struct Maker {
     /// The network's configuration, as it was read.
     list: NetworkList,
     drops: Arc<DropCounts>,
+    /// Tells a source that speaks for this node of the host's addresses.
+    moved: Moved,
 }
 
 /// What a source tells others of this node's data path.
@@ -81,6 +84,7 @@ impl Maker {
             config,
             list,
             drops: Arc::new(drops),
+            moved: Moved::default(),
         })
     }
 
@@ -120,6 +124,7 @@ impl Maker {
             publisher: self.publisher(),
             tenure: found.tenure,
             telling: found.telling,
+            moved: self.moved.clone(),
         })
     }
 
@@ -141,7 +146,7 @@ impl Maker {
                 &self.network.node,
                 &self.host,
                 &self.hints,
-                self.args.task == crate::args::Task::Run,
+                (self.args.task == crate::args::Task::Run).then(|| self.moved.clone()),
             ),
             #[cfg(feature = "kubernetes")]
             Origin::Agent {

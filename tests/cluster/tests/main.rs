@@ -12,6 +12,7 @@ mod etcd_flannel;
 mod etcd_heal;
 mod etcd_leave;
 mod etcd_login;
+mod etcd_move;
 mod etcd_source;
 mod etcd_term;
 mod flannel;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         etcd_heal::TESTS,
         etcd_leave::TESTS,
         etcd_login::TESTS,
+        etcd_move::TESTS,
         etcd_source::TESTS,
         etcd_term::TESTS,
     ]

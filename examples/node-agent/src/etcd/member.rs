@@ -11,7 +11,7 @@ use super::api::{Guard, KeyValue, LeaseAnswer, Put, Streamed, TxnAnswer, txn};
 use super::client::{Client, Failure};
 use super::config::EtcdConfig;
 use super::ranges::Range;
-use super::table::Table;
+use super::table::{Entry, Table};
 use crate::remote::facts::Facts;
 use crate::tenure::Standing;
 
@@ -170,13 +170,18 @@ impl Member {
         if !table.layout().is_one_key() {
             return self.uid.clone();
         }
-        let is_mine = |node: &Node| {
+        let here = |node: &Node| {
             node.underlay
                 .iter()
                 .any(|address| facts.addresses.contains(address))
         };
+        // This node's addresses may have changed since it wrote it.
+        let held = |entry: &Entry| {
+            self.node_lease
+                .is_some_and(|lease| lease.id == entry.key.lease)
+        };
         let mut entries = table.entries();
-        let mine = entries.find(|(_, entry)| entry.node.as_ref().is_ok_and(is_mine));
+        let mine = entries.find(|(_, entry)| held(entry) || entry.node.as_ref().is_ok_and(here));
         mine.map_or_else(|| self.uid.clone(), |(uid, _)| uid.clone())
     }
 

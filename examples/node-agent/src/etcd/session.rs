@@ -23,6 +23,8 @@ use crate::tenure::{Standing, Tenure, Term};
 const TO_BEGIN: Duration = Duration::from_secs(5);
 /// How long others have for making themselves known again after leases have run out because etcd was away.
 const TO_RETURN: Duration = Duration::from_secs(10);
+/// Addresses come and go in pairs: the host is looked at so long after the first.
+const TO_SETTLE: Duration = Duration::from_millis(50);
 /// What others do to this node's own keys is put right at most this often.
 const BETWEEN_REPAIRS: Duration = Duration::from_secs(1);
 
@@ -85,6 +87,8 @@ impl Start {
 /// Why a connection is given up.
 enum End {
     Failed(Failure),
+    /// This host's addresses are not those any more that the connection was made with.
+    Moved(String),
     /// What has happened is not known to the server any more, or it is another one than it was.
     Behind(String),
 }
@@ -124,6 +128,10 @@ impl Session {
                     self.seen.revision = None;
                     self.backoff.next(true, luck::between_0_and_1())
                 }
+                End::Moved(why) => {
+                    tracing::info!("etcd is connected with anew: {why}");
+                    continue;
+                }
                 End::Failed(failure) => {
                     self.tell_away(&failure);
                     self.client.leave();
@@ -131,7 +139,12 @@ impl Session {
                         .next(failure.reached(), luck::between_0_and_1())
                 }
             };
-            sleep(wait).await;
+            let knows = self.own.as_ref().map(|own| Arc::clone(&own.knows));
+            tokio::select! {
+                () = sleep(wait) => {}
+                // Another address may be the way.
+                () = changed(knows.as_ref()) => sleep(TO_SETTLE.min(wait)).await,
+            }
         }
     }
 
@@ -208,6 +221,8 @@ impl Session {
         let mut next = pace.map(|pace| Instant::now() + pace);
         let mut repaired = Instant::now();
         let mut repair: Option<Instant> = None;
+        let mut look: Option<Instant> = None;
+        let knows = self.own.as_ref().map(|own| Arc::clone(&own.knows));
         loop {
             tokio::select! {
                 answer = watch.next() => {
@@ -232,6 +247,13 @@ impl Session {
                     // The leases may have gone with what went.
                     self.keep().await?;
                     repaired = Instant::now();
+                }
+                () = changed(knows.as_ref()), if look.is_none() => {
+                    look = Some(Instant::now() + TO_SETTLE);
+                }
+                () = until(look) => {
+                    look = None;
+                    self.look().await?;
                 }
                 () = until(next) => {
                     next = pace.map(|pace| Instant::now() + pace);
@@ -325,6 +347,18 @@ impl Session {
         }
     }
 
+    /// The host may have other addresses than it had: what this node tells of itself follows.
+    async fn look(&mut self) -> Result<(), End> {
+        let Some(own) = &self.own else {
+            return Ok(());
+        };
+        match own.knows.facts(self.client.local()).await {
+            Ok(facts) if own.facts.as_ref() == Some(&facts) => Ok(()),
+            Ok(_) => self.ensure().await,
+            Err(why) => Err(End::Moved(why)),
+        }
+    }
+
     /// Sees to this node's own part, whatever has become of it.
     async fn ensure(&mut self) -> Result<(), End> {
         let Some(own) = &mut self.own else {
@@ -410,6 +444,13 @@ fn cancelled(answer: &WatchAnswer) -> End {
     End::Failed(Failure::Refused(format!(
         "the server has ended the watch: {reason}"
     )))
+}
+
+async fn changed(knows: Option<&Arc<dyn Knows>>) {
+    match knows {
+        Some(knows) => knows.changed().await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn until(at: Option<Instant>) {

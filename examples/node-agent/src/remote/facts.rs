@@ -1,11 +1,13 @@
 //! What this node tells of itself.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use cni_core::cluster::Capability;
 use cni_core::host::Host;
 use cni_core::host::netlink::NetlinkExt as _;
+use tokio::sync::Notify;
 
 /// What a node tells of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,6 +28,43 @@ pub trait Knows: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// A sentence that says what cannot be found out, and what to do.
     async fn facts(&self, local: Option<IpAddr>) -> Result<Facts, String>;
+
+    /// Returns when they may have changed since it did so last; never where nobody tells. It may be dropped at any await point, and
+    /// loses nothing.
+    async fn changed(&self) {
+        std::future::pending().await
+    }
+}
+
+/// Says that the host's addresses may have changed, to the one who waits for that. Cheap to clone; all clones are one.
+#[derive(Debug, Clone, Default)]
+pub struct Moved(Arc<Notify>);
+
+impl Moved {
+    /// They may have changed.
+    pub fn tell(&self) {
+        self.0.notify_one();
+    }
+}
+
+/// Somebody who knows, and is told of changes.
+#[derive(Debug, Clone)]
+pub struct Told<K> {
+    /// Who knows.
+    pub knows: K,
+    /// Who tells.
+    pub moved: Moved,
+}
+
+#[async_trait]
+impl<K: Knows> Knows for Told<K> {
+    async fn facts(&self, local: Option<IpAddr>) -> Result<Facts, String> {
+        self.knows.facts(local).await
+    }
+
+    async fn changed(&self) {
+        self.moved.0.notified().await;
+    }
 }
 
 /// The host's links tell.
