@@ -30,7 +30,7 @@
 //! | key | default | |
 //! |---|---|---|
 //! | `endpoints` | required | the servers, `http://HOST:PORT` or `https://HOST:PORT`; the next one is tried when one fails |
-//! | `podNetworks` | required | at most one network of each family: `prefix`, and `nodeLength`, the length of a node's prefix (24, 64). Each node gets one prefix of each |
+//! | `podNetworks` | required, but with Flannel's keys | at most one network of each family: `prefix`, and `nodeLength`, the length of a node's prefix (24, 64). Each node gets one prefix of each |
 //! | `prefix` | `/cni/NAME` | what all keys begin with; NAME is the network's |
 //! | `caFile` | with https required | PEM: who may have signed the servers' certificates. What the host trusts for the web does not count |
 //! | `certFile`, `keyFile` | | PEM: this node's certificate, where the servers ask for one |
@@ -93,6 +93,14 @@
 //! With `"layout": "flannel"`, `"dataPath": "classic"` and one network of IPv4 the keys are those of Flannel's etcd mode,
 //! `/coreos.com/network/subnets/10.244.7.0-24`, and so are the values: our nodes and Flannel's form one network, and a
 //! machine can go over from one to the other. Nodes are known by their addresses there: an entry with this node's address is taken over
-//! with its prefix. The lease is a day by default, as Flannel's, and there is no other grace than that. `podNetworks` and `vni` have to
-//! be as in Flannel's `config` key, which is not read. Entries of other backends are told by name and left out; of an entry with
-//! two families, the IPv4 one is used.
+//! with its prefix. The lease is a day by default, as Flannel's, and there is no other grace than that. Entries of other backends are
+//! told by name and left out.
+//!
+//! Flannel's own configuration, `/coreos.com/network/config`, is read with each connection: `Network`, `SubnetLen`, `SubnetMin` and
+//! `SubnetMax` say where prefixes come from, so that `podNetworks` can be left out. What is set on both sides has to be the same:
+//! `podNetworks`, the backend's type, `VNI` (`vni`), `Port` (`port`) and `DirectRouting` (`directRouting`). Where it is not, the node is
+//! not ready and says both values; it goes on once that has been put right. Without the key, `podNetworks` is needed.
+//!
+//! A Flannel network with IPv6 is joined by IPv4 alone. Flannel has two tunnels there, one over IPv4 for IPv4 and one over IPv6 for IPv6,
+//! with a device for each; a device of ours has one, which listens in one family. Keys of two families
+//! (`10.244.7.0-24&fd00:244:0:7::-64`) are read as far as that goes, and left as they are.

@@ -248,11 +248,7 @@ impl NetworkBackend for NodeBackend {
         };
         // That no pod can be attached weighs more than that some do not reach all others.
         backend.status(&addresses.context(cx), &request).await?;
-        limits.extend(former::of_network(
-            request.network,
-            &config,
-            &given.prefixes,
-        )?);
+        limits.extend(former::held(request.network, &config, &given.prefixes)?);
         Error::join(limits).map_or(Ok(()), Err)
     }
 }

@@ -13,19 +13,11 @@ use crate::spec::config::NetworkConfig;
 /// How many addresses are told by themselves.
 const WORDS_MAX: usize = 4;
 
-/// The addresses that pods of a network have on this node, by its plugin's configuration.
-///
-/// # Errors
-/// When the store of addresses cannot be read.
-pub fn held(config: &NetworkConfig) -> Result<Vec<IpAddr>> {
-    HostLocal::new().held_outside(config.name(), config, &[])
-}
-
 /// Whether pods of the network hold such addresses, as STATUS tells.
 ///
 /// # Errors
 /// When the store cannot be read.
-pub(super) fn of_network(
+pub(super) fn held(
     network: &NetworkName,
     config: &NetworkConfig,
     own: &[IpNetwork],

@@ -75,7 +75,6 @@ use std::sync::Arc;
 
 pub use backend::NodeBackend;
 pub use config::{ClusterSource, Inner, NodeConfig, Origin, interface_name};
-pub use former::held;
 pub use source::identity;
 pub use state::{State, StateDir};
 

@@ -30,7 +30,9 @@ pub(crate) fn source(
     hints: &Hints,
     member: Option<Moved>,
 ) -> Result<Found> {
-    let config = EtcdConfig::parse(section, node.network.as_str())?;
+    let mut config = EtcdConfig::parse(section, node.network.as_str())?;
+    config.port = hints.port.and_then(|port| u16::try_from(port).ok());
+    config.direct_routing = hints.direct_routing;
     let is_flannel = config.layout == LayoutKind::Flannel;
     let tunnel = hints.vni.map_or(Tunnel::None, Tunnel::Vxlan);
     if is_flannel {
@@ -92,7 +94,9 @@ pub(crate) async fn leave(
     hints: &Hints,
     held: Result<Vec<IpAddr>>,
 ) -> Result<Vec<String>> {
-    let config = EtcdConfig::parse(section, node.network.as_str())?;
+    let mut config = EtcdConfig::parse(section, node.network.as_str())?;
+    config.port = hints.port.and_then(|port| u16::try_from(port).ok());
+    config.direct_routing = hints.direct_routing;
     let name = name(node)?;
     let addresses = host.netlink.addresses(None).await?;
     let addresses = addresses.iter().map(|address| address.address.ip());
@@ -114,8 +118,8 @@ fn joinable(config: &EtcdConfig, hints: &Hints) -> Result<()> {
     let ipv4 = |range: &Range| !range.prefix().is_ipv6();
     if config.networks.len() > 1 || !config.networks.iter().all(ipv4) {
         return invalid(
-            "`cluster.etcd.podNetworks` must have one entry, of IPv4, with layout \"flannel\": Flannel's keys begin with an IPv4 \
-             prefix, and it has a device of its own for IPv6",
+            "`cluster.etcd.podNetworks` must have one entry at most, of IPv4, with layout \"flannel\": Flannel's keys begin with an IPv4 \
+             prefix, and for IPv6 it has a second tunnel over IPv6, with a device of its own on each node",
         );
     }
     let classic = hints.data_path.as_deref() == Some("classic");

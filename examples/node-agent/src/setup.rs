@@ -8,6 +8,8 @@ use backend_host_gw::HostGw;
 use backend_vxlan::Vxlan;
 use cni_core::cluster::{FileSource, Identity, PeerSource, View};
 use cni_core::host::Host;
+#[cfg(feature = "etcd")]
+use cni_core::ipam::HostLocal;
 use cni_core::node::{self, Network, Origin, Scheme, StateDir};
 use cni_core::runtime::{NetworkList, load_list};
 use cni_core::spec::config::NetworkConfig;
@@ -52,6 +54,8 @@ pub(crate) struct Hints {
     pub(crate) data_path: Option<String>,
     /// The tunnel's UDP port, where it is configured.
     pub(crate) port: Option<u32>,
+    /// `directRouting`.
+    pub(crate) direct_routing: bool,
 }
 
 /// A source, how nodes are told apart in it, and what it knows of this node's right to its prefixes.
@@ -177,7 +181,8 @@ impl Maker {
                 kind: "etcd",
                 section,
             } => {
-                let (node, held) = (&self.network.node, node::held(&self.config));
+                let held = HostLocal::new().held_outside(self.config.name(), &self.config, &[]);
+                let node = &self.network.node;
                 let left =
                     crate::etcd_setup::leave(section, node, &self.host, &self.hints, held).await?;
                 Ok((left, None))
@@ -300,6 +305,7 @@ fn understand(list: NetworkList, path: &Path) -> Result<Read> {
             vni: (plugin.plugin_type == "vxlan").then_some(vni),
             data_path: object.string("dataPath")?,
             port: object.u32("port")?,
+            direct_routing: object.bool("directRouting")?.unwrap_or_default(),
         };
         Ok((scheme.network(&config)?, hints))
     };

@@ -31,12 +31,16 @@ fn our_nodes_and_flannels_are_one_network<P: Over>() {
     let cluster = Cluster::build(&layout);
     let host = server(&cluster);
     let etcd = Etcd::start(&host.pod, host.addresses[0]);
-    etcd.put(
-        "/coreos.com/network/config",
-        r#"{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan"}}"#,
-        0,
-    );
-    let keys = json!({ "layout": "flannel", "podNetworks": [{ "prefix": "10.244.0.0/16" }] });
+    let configure = |vni: u32| {
+        let config = json!({
+            "Network": "10.244.0.0/16", "SubnetMin": "10.244.128.0", "EnableIPv6": true, "IPv6Network": "fd00:244::/48",
+            "Backend": { "Type": "vxlan", "VNI": vni },
+        });
+        etcd.put("/coreos.com/network/config", &config.to_string(), 0);
+    };
+    configure(7);
+    // Where prefixes come from, Flannel's own configuration says.
+    let keys = json!({ "layout": "flannel", "podNetworks": [] });
     let site = Site::over(cluster, P::PATH, &host, &keys);
     let flannel = site.node(2);
     let mac = flannel_mac(flannel, &flannel.pod_prefixes()[0]);
@@ -52,11 +56,23 @@ fn our_nodes_and_flannels_are_one_network<P: Over>() {
         0,
     );
     let mut agents: Vec<Process> = (0..2).map(|position| site.agent(position)).collect();
+    await_word(
+        site.node(0),
+        "`Backend.VNI` is 7 there, and `vni` is 1 here",
+    );
+    configure(1);
     for (position, agent) in agents.iter().enumerate() {
         await_ready(site.node(position), agent);
         await_peers(site.node(position), 2);
     }
     assert_eq!(prefixes(site.node(0)), ["10.244.1.0/24"]);
+    let second = &prefixes(site.node(1))[0];
+    let third: u8 = second
+        .split('.')
+        .nth(2)
+        .and_then(|part| part.parse().ok())
+        .expect("a prefix");
+    assert!(third >= 128, "{second} is before `SubnetMin`");
     for position in 0..2 {
         let node = site.node(position);
         let own = prefixes(node).remove(0);
@@ -100,6 +116,24 @@ fn our_nodes_and_flannels_are_one_network<P: Over>() {
     let other = r#"{"PublicIP":"192.0.2.9","PublicIPv6":null,"BackendType":"udp"}"#;
     etcd.put(&format!("{SUBNETS}10.244.9.0-24"), other, 0);
     await_word(site.node(0), "its backend is \"udp\"");
+    // Of one with two families, the IPv4 one is used: its IPv6 comes over IPv6, where our device does not listen.
+    let dual = format!("{SUBNETS}10.244.8.0-24&fd00:244:0:8::-64");
+    let value = r#"{"PublicIP":"192.0.2.8","PublicIPv6":"2001:db8:a::8","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"0e:00:00:00:00:08"},"BackendV6Data":{"VNI":1,"VtepMAC":"0e:00:00:00:06:08"}}"#;
+    etcd.put(&dual, value, 0);
+    await_condition("a route to its IPv4", || {
+        let routes = site
+            .node(0)
+            .sh("ip route show table all; bridge fdb show dev vxlan.1");
+        routes.contains("10.244.8.0/24") && routes.contains("0e:00:00:00:00:08 dst 192.0.2.8")
+    });
+    // 8472, among the sockets of the node.
+    let sockets = |family: &str| {
+        site.node(0)
+            .sh(&format!("cat /proc/thread-self/net/{family}"))
+    };
+    assert!(sockets("udp").contains(":2118 ") && !sockets("udp6").contains(":2118 "));
+    assert_eq!(etcd.keys(&dual)[0].value, value);
+    etcd.delete(&dual);
     // Flannel's node leaves.
     etcd.delete(&format!("{SUBNETS}10.244.3.0-24"));
     await_condition("nothing is left of it", || {

@@ -19,8 +19,13 @@ pub struct EtcdConfig {
     pub prefix: String,
     /// `layout`: what the keys below it are.
     pub layout: LayoutKind,
-    /// `podNetworks`: where nodes' prefixes come from; one range of each family at most.
+    /// `podNetworks`: where nodes' prefixes come from; one range of each family at most. Empty with Flannel's layout where its own
+    /// configuration in etcd is to tell.
     pub networks: Vec<Range>,
+    /// `port` of the plugin's configuration, to be compared with Flannel's.
+    pub port: Option<u16>,
+    /// `directRouting` of the plugin's configuration, likewise.
+    pub direct_routing: bool,
     /// `leaseSeconds`: how long a node is known after it was heard of last.
     pub ttl: Duration,
     /// `graceSeconds`: how long its prefixes are nobody else's after that.
@@ -111,7 +116,9 @@ impl EtcdConfig {
             access: access(&object)?,
             prefix,
             layout,
-            networks: networks(&object)?,
+            networks: networks(&object, layout)?,
+            port: None,
+            direct_routing: false,
             ttl: Duration::from_secs(ttl.into()),
             grace: Duration::from_secs(grace.into()),
             addresses,
@@ -194,7 +201,7 @@ fn file(object: &Object<'_>, key: &str) -> Result<Option<PathBuf>> {
     }
 }
 
-fn networks(object: &Object<'_>) -> Result<Vec<Range>> {
+fn networks(object: &Object<'_>, layout: LayoutKind) -> Result<Vec<Range>> {
     let mut networks: Vec<Range> = Vec::new();
     for entry in object.objects("podNetworks")? {
         let prefix = entry
@@ -222,7 +229,7 @@ fn networks(object: &Object<'_>) -> Result<Vec<Range>> {
         }
         networks.push(range);
     }
-    if networks.is_empty() {
+    if networks.is_empty() && layout == LayoutKind::Nodes {
         let message = format!(
             "`{}` is missing or empty: say where the nodes' prefixes come from, as [{{\"prefix\": \"10.244.0.0/16\", \"nodeLength\": 24}}]",
             object.path_of("podNetworks")

@@ -96,6 +96,16 @@ impl Layout {
         }
     }
 
+    /// What these prefixes hold are all pods from now on: for what is read after that.
+    pub fn set_networks(&mut self, networks: Vec<IpNetwork>) {
+        self.networks = networks;
+    }
+
+    /// How packets get from node to node.
+    pub fn tunnel(&self) -> Tunnel {
+        self.tunnel
+    }
+
     /// What all keys that are followed begin with.
     pub fn base(&self) -> &str {
         &self.base

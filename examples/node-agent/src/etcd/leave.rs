@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use super::api::{Guard, TxnAnswer, removal};
 use super::client::{Client, Failure};
 use super::config::EtcdConfig;
+use super::join::meet;
 use super::layout::{Layout, Tunnel};
 use super::list::list;
 use super::table::{Stamp, Table};
@@ -63,7 +64,11 @@ impl Leaving {
 
     async fn remove(&self, client: &mut Client) -> Result<Vec<String>, Failure> {
         client.connect().await?;
-        let mut table = Table::new(Layout::new(&self.config, self.tunnel));
+        let mut layout = Layout::new(&self.config, self.tunnel);
+        if let Some(range) = meet(client, &self.config, &layout).await? {
+            layout.set_networks(vec![range.prefix()]);
+        }
+        let mut table = Table::new(layout);
         list(client, &mut table).await?;
         for _ in 0..MOST_TRIES {
             let plan = self.plan(&table);

@@ -72,6 +72,11 @@ impl Member {
         self
     }
 
+    /// Its prefixes come from these from now on.
+    pub fn set_networks(&mut self, networks: Vec<Range>) {
+        self.config.networks = networks;
+    }
+
     /// How many transactions it took so far.
     pub fn transactions(&self) -> u64 {
         self.transactions
@@ -170,10 +175,10 @@ impl Member {
         if !table.layout().is_one_key() {
             return self.uid.clone();
         }
+        // A key of two families is one that Flannel itself has made: what this node writes has one.
         let here = |node: &Node| {
-            node.underlay
-                .iter()
-                .any(|address| facts.addresses.contains(address))
+            let shared = |address| facts.addresses.contains(address);
+            !node.uid.as_str().contains('&') && node.underlay.iter().any(shared)
         };
         // This node's addresses may have changed since it wrote it.
         let held = |entry: &Entry| {

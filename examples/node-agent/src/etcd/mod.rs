@@ -13,6 +13,8 @@
 pub mod api;
 pub mod client;
 pub mod config;
+pub mod flannel;
+mod join;
 pub mod layout;
 pub mod leave;
 pub mod list;

@@ -1,5 +1,6 @@
 //! Which prefixes nodes may have, and in which order a node asks for them.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
@@ -9,6 +10,9 @@ use ipnetwork::IpNetwork;
 pub struct Range {
     prefix: IpNetwork,
     length: u8,
+    /// The numbers of the first and the last that may be asked for.
+    least: u64,
+    most: u64,
 }
 
 impl Range {
@@ -18,7 +22,38 @@ impl Range {
         let most = if prefix.is_ipv6() { 128 } else { 32 };
         let bits = length.checked_sub(prefix.prefix())?;
         let sound = prefix.ip() == prefix.network() && length <= most && bits <= 32;
-        sound.then_some(Self { prefix, length })
+        sound.then_some(Self {
+            prefix,
+            length,
+            least: 0,
+            most: u64::MAX,
+        })
+    }
+
+    /// The same, of which nobody asks for others than those from one number to another.
+    #[must_use]
+    pub fn between(self, least: u64, most: u64) -> Self {
+        Self {
+            least,
+            most,
+            ..self
+        }
+    }
+
+    /// Whether both are cut in the same way.
+    pub fn is_as(&self, other: &Self) -> bool {
+        (self.prefix, self.length) == (other.prefix, other.length)
+    }
+
+    /// The number of the prefix that begins with an IPv4 address.
+    pub fn number_of(&self, address: IpAddr) -> Option<u64> {
+        let (IpAddr::V4(base), IpAddr::V4(address)) = (self.prefix.ip(), address) else {
+            return None;
+        };
+        let offset = u64::from(u32::from(address).checked_sub(u32::from(base))?);
+        let size = 1_u64 << 32_u8.checked_sub(self.length)?;
+        let number = offset / size;
+        (offset % size == 0 && number < self.count()).then_some(number)
     }
 
     /// The whole.
@@ -66,8 +101,16 @@ impl Range {
         let (start, step) = (hash, mix(hash) | 1);
         let (range, mask) = (*self, self.count() - 1);
         (0..self.count()).filter_map(move |number| {
-            range.nth(start.wrapping_add(number.wrapping_mul(step)) & mask)
+            let number = start.wrapping_add(number.wrapping_mul(step)) & mask;
+            let asked = (range.least..=range.most).contains(&number);
+            asked.then(|| range.nth(number)).flatten()
         })
+    }
+}
+
+impl fmt::Display for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in /{}", self.prefix, self.length)
     }
 }
 

@@ -10,9 +10,12 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::api::WatchAnswer;
 use super::client::{Client, Failure, Watch};
+use super::config::EtcdConfig;
+use super::join::meet;
 use super::layout::MOST_BYTES;
 use super::list::list;
 use super::member::Member;
+use super::source::Networks;
 use super::table::Table;
 use crate::luck;
 use crate::remote::backoff::Backoff;
@@ -35,6 +38,10 @@ pub(super) struct Session {
     pub(super) events: UnboundedSender<PeerEvent>,
     /// `None`: it looks on.
     pub(super) own: Option<Own>,
+    /// As configured.
+    config: EtcdConfig,
+    /// Prefixes that hold all pods, for whoever listens.
+    networks: Networks,
     seen: Seen,
     away: bool,
     backoff: Backoff,
@@ -105,17 +112,27 @@ impl Session {
         table: Table,
         events: UnboundedSender<PeerEvent>,
         own: Option<Own>,
+        config: EtcdConfig,
     ) -> Self {
+        let networks = Networks::default();
+        networks.set(table.layout().networks());
         Self {
             client,
             table,
             events,
             own,
+            config,
+            networks,
             seen: Seen::default(),
             away: false,
             backoff: Backoff::default(),
             holding: None,
         }
+    }
+
+    /// Prefixes that hold all pods, as of the last reset that was told.
+    pub(super) fn networks(&self) -> Networks {
+        self.networks.clone()
     }
 
     /// Goes on until nobody listens.
@@ -153,6 +170,7 @@ impl Session {
         if self.has_lapsed() {
             self.keep_the_silent();
         }
+        self.meet_flannel().await?;
         let revision = match self.seen.revision {
             Some(revision) => revision,
             None => self.list().await?,
@@ -168,6 +186,22 @@ impl Session {
         // The leases may have gone meanwhile.
         self.keep().await?;
         self.follow(&mut watch).await
+    }
+
+    /// Takes over what Flannel's own configuration says of prefixes, where its keys are joined.
+    async fn meet_flannel(&mut self) -> Result<(), End> {
+        let met = meet(&mut self.client, &self.config, self.table.layout()).await?;
+        let Some(range) = met else {
+            return Ok(());
+        };
+        if self.table.layout().networks() != [range.prefix()] {
+            self.table.set_networks(vec![range.prefix()]);
+            self.seen.revision = None;
+        }
+        if let Some(own) = &mut self.own {
+            own.member.set_networks(vec![range]);
+        }
+        Ok(())
     }
 
     async fn list(&mut self) -> Result<i64, End> {
@@ -186,6 +220,7 @@ impl Session {
         };
         let all = self.table.all();
         self.away = false;
+        self.networks.set(self.table.layout().networks());
         self.tell(all);
         self.tell([PeerEvent::InSync]);
         Ok(header.revision)

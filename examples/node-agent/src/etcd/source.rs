@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use cni_core::cluster::{PeerEvent, PeerSource};
 use ipnetwork::IpNetwork;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinHandle;
 
@@ -22,6 +22,8 @@ use crate::tenure::Tenure;
 pub struct EtcdSource {
     events: UnboundedReceiver<PeerEvent>,
     networks: Vec<IpNetwork>,
+    /// What they are with the next reset.
+    told: Networks,
     task: JoinHandle<()>,
 }
 
@@ -50,13 +52,14 @@ impl EtcdSource {
 
     fn start(config: &EtcdConfig, tunnel: Tunnel, own: Option<Own>) -> Self {
         let layout = Layout::new(config, tunnel);
-        let networks = layout.networks().to_vec();
         let (sender, events) = unbounded_channel();
         let client = Client::new(config.access.clone());
-        let session = Session::new(client, Table::new(layout), sender, own);
+        let session = Session::new(client, Table::new(layout), sender, own, config.clone());
+        let told = session.networks();
         Self {
             events,
-            networks,
+            networks: told.get(),
+            told,
             task: tokio::spawn(session.run()),
         }
     }
@@ -66,7 +69,12 @@ impl EtcdSource {
 impl PeerSource for EtcdSource {
     async fn next(&mut self) -> PeerEvent {
         match self.events.recv().await {
-            Some(event) => event,
+            Some(event) => {
+                if matches!(event, PeerEvent::Reset(_)) {
+                    self.networks = self.told.get();
+                }
+                event
+            }
             None => std::future::pending().await,
         }
     }
@@ -79,5 +87,24 @@ impl PeerSource for EtcdSource {
 impl Drop for EtcdSource {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+/// Prefixes that hold all pods. Cheap to clone; all clones say the same.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Networks(Arc<Mutex<Vec<IpNetwork>>>);
+
+impl Networks {
+    pub(super) fn get(&self) -> Vec<IpNetwork> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(super) fn set(&self, networks: &[IpNetwork]) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        held.clear();
+        held.extend_from_slice(networks);
     }
 }

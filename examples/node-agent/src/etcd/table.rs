@@ -86,6 +86,11 @@ impl Table {
         &self.layout
     }
 
+    /// What these prefixes hold are all pods from now on: for what is put after that.
+    pub fn set_networks(&mut self, networks: Vec<IpNetwork>) {
+        self.layout.set_networks(networks);
+    }
+
     /// Which node this is, and by which addresses: nobody else can have those.
     pub fn be(&mut self, me: NodeUid, addresses: &[IpAddr]) {
         if self.me.as_ref() == Some(&me) && self.own_addresses == addresses {
