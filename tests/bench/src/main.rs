@@ -46,7 +46,7 @@ Sections (default: all):
   cluster     a node with 1,000, 10,000 and 40,000 peers: beside ip and bridge, and beside messages encoded before
   changes     among 10,000 peers: one that moves, and a thousand at once
   node        ADD on a node of a cluster of 10 and of 10,000 nodes, beside the bridge's
-  etcd        1,000 nodes that claim a prefix at once, beside Flannel's algorithm, on a real etcd; 1,000 and 5,000 nodes
+  etcd        1,000 nodes that claim a prefix at once, beside Flannel's algorithm, on a real etcd; 500, 1,000 and 5,000 nodes
               that follow it: memory, load, and how soon a change is everywhere
   heal        from damage to repair by the agent, for all that a node can suffer
   throughput  from pod to pod on another node, beside the same way made by hand

@@ -214,6 +214,24 @@ impl<'a> Etcd<'a> {
         answer["token"].as_str().expect("a token").to_owned()
     }
 
+    /// The sum of a metric of etcd's own over all its labels; 0 where there is none of that name.
+    ///
+    /// # Panics
+    /// As [`Etcd::call`].
+    #[track_caller]
+    pub fn metric(&self, name: &str) -> f64 {
+        let page = self.ask("GET /metrics HTTP/1.0\r\nHost: etcd\r\n\r\n");
+        let page = page.unwrap_or_else(|error| panic!("/metrics: {error}"));
+        let of_name = |line: &&str| {
+            let rest = line.strip_prefix(name);
+            rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
+        };
+        let values = page.lines().filter(of_name);
+        values
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
+    }
+
     /// Writes a key, under a lease if not 0; the revision.
     ///
     /// # Panics
@@ -291,22 +309,26 @@ impl<'a> Etcd<'a> {
         let body = body.to_string();
         let bearer = token.map(|token| format!("Authorization: {token}\r\n"));
         let bearer = bearer.unwrap_or_default();
+        let body = self.ask(&format!(
+            "POST {path} HTTP/1.0\r\nHost: etcd\r\n{bearer}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        ))?;
+        Ok(serde_json::from_str(&body)?)
+    }
+
+    /// What it answers to a request of the old version, in which no answer comes in chunks.
+    fn ask(&self, request: &str) -> io::Result<String> {
         let text = self.pod.run(|| -> io::Result<String> {
             let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, OWN_PORT))?;
             stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-            // The old version: no answer in chunks.
-            write!(
-                stream,
-                "POST {path} HTTP/1.0\r\nHost: etcd\r\n{bearer}Content-Length: {}\r\n\r\n{body}",
-                body.len()
-            )?;
+            stream.write_all(request.as_bytes())?;
             let mut text = String::new();
             stream.read_to_string(&mut text)?;
             Ok(text)
         })?;
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or_default();
         match head.split(' ').nth(1) {
-            Some("200") => Ok(serde_json::from_str(body)?),
+            Some("200") => Ok(body.to_owned()),
             _ => Err(io::Error::other(text)),
         }
     }

@@ -17,33 +17,108 @@ use node_agent::etcd::client::Client;
 use serde_json::{Value, json};
 
 const NETWORK: &str = "/run/cni/net.d/10-net.conflist";
-const CHANGES: usize = 50;
+const CHANGES: usize = 200;
 /// etcd takes 128 at most.
 const OPERATIONS: usize = 120;
+/// For thousands of watches on a machine that does all of it.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Signs of life, to see what one costs.
+const LIVES: u32 = 2000;
+
+/// What one number of nodes came to.
+struct Found {
+    nodes: usize,
+    start: Duration,
+    memory: f64,
+    /// Sorted.
+    times: Vec<Duration>,
+    at_start: Spent,
+    /// For all changes.
+    at_changes: Spent,
+    load: Load,
+    server: f64,
+}
+
+/// What a node has taken from the server.
+struct Spent {
+    bytes: u64,
+    requests: f64,
+}
 
 pub(crate) fn run(plugins: &Path) {
+    let all: Vec<Found> = [500, 1000, 5000]
+        .map(|nodes| measure(plugins, nodes))
+        .into();
+    println!("\nOne node among so many, a real agent with its kernel:");
     println!(
-        "{:>6} {:>10} {:>12} {:>11} {:>11} {:>13} {:>13} {:>12} {:>12}",
+        "{:>6} {:>9} {:>11} {:>8} {:>8} {:>8} {:>12} {:>15} {:>13}",
         "nodes",
         "start, s",
         "agent, MiB",
         "p50, ms",
+        "p99, ms",
         "max, ms",
-        "to all, ms",
-        "CPU/change",
-        "etcd, MiB",
-        "idle, %"
+        "start, KiB",
+        "start, requests",
+        "change, bytes"
     );
-    for nodes in [1000, 5000] {
-        measure(plugins, nodes);
+    for found in &all {
+        let at = |share: f64| {
+            let last = found.times.len() - 1;
+            milliseconds(found.times[(last as f64 * share).round() as usize])
+        };
+        println!(
+            "{:>6} {:>9.2} {:>11.1} {:>8.1} {:>8.1} {:>8.1} {:>12.1} {:>15} {:>13.0}",
+            found.nodes,
+            found.start.as_secs_f64(),
+            found.memory,
+            at(0.5),
+            at(0.99),
+            at(1.0),
+            found.at_start.bytes as f64 / 1024.0,
+            found.at_start.requests,
+            found.at_changes.bytes as f64 / CHANGES as f64,
+        );
+    }
+    println!("The server, with as many watches as there are nodes:");
+    println!(
+        "{:>6} {:>14} {:>11} {:>14} {:>14} {:>16} {:>8} {:>10}",
+        "nodes",
+        "change: all, ms",
+        "CPU, ms",
+        "MiB to all",
+        "life: CPU, us",
+        "all lives: /s, %",
+        "idle, %",
+        "etcd, MiB"
+    );
+    for found in &all {
+        // Two leases, every 30 seconds.
+        let lives = found.nodes as f64 * 2.0 / 30.0;
+        let change = found.at_changes.bytes as f64 / CHANGES as f64;
+        println!(
+            "{:>6} {:>14.1} {:>11.1} {:>14.2} {:>14.0} {:>10.0} {:>5.1} {:>8.2} {:>10.1}",
+            found.nodes,
+            milliseconds(found.load.to_all),
+            found.load.cpu,
+            change * found.nodes as f64 / f64::from(1 << 20),
+            found.load.life * 1e6,
+            lives,
+            lives * found.load.life * 100.0,
+            found.load.idle,
+            found.server,
+        );
     }
     println!(
-        "start: until an agent has all nodes in its kernel; p50, max: from a change's write to its end there; to all: until as many \
-         watches as there are nodes have it; CPU/change: etcd's, ms, all of them served; idle: etcd's, of a processor, with all watches"
+        "start: until the agent has all nodes in its kernel, and what it has sent and received on the wire for it; p50, p99, max: from a \
+         change's write to its event in the node's kernel ({CHANGES} changes, one after the other); change, bytes: on the node's wire for \
+         each. change, all: until all watches have it; CPU: etcd's, for all of them; MiB to all: the node's bytes times the nodes; life: \
+         etcd's CPU for one sign of life ({LIVES} in a row); all lives: how many in a second, and what of a processor that is; idle: \
+         etcd's, of a processor, while nothing changes and nobody gives a sign of life"
     );
 }
 
-fn measure(plugins: &Path, nodes: usize) {
+fn measure(plugins: &Path, nodes: usize) -> Found {
     let cluster = Cluster::build(&Layout::new(1).pods(Families::V4).underlay(Families::V4));
     let host = cluster.stranger(Segment::A);
     let etcd = Etcd::start(&host.pod, host.addresses[0]);
@@ -55,6 +130,7 @@ fn measure(plugins: &Path, nodes: usize) {
     let list = json!({ "cniVersion": "1.1.0", "name": "net", "plugins": [{ "type": "vxlan", "cluster": { "etcd": section } }] });
     let node = cluster.node(0);
     node.write(NETWORK, &list.to_string());
+    let before = spent(&etcd, node);
     let begin = Instant::now();
     let mut command = Command::new(plugins.join("node-agent"));
     let agent = node.start(
@@ -64,21 +140,53 @@ fn measure(plugins: &Path, nodes: usize) {
     );
     await_condition("the agent has made all nodes", || routes(node) >= nodes);
     let start = begin.elapsed();
+    let started = spent(&etcd, node);
     let mut times = changes(&etcd, node);
-    let memory = resident(agent.id());
+    let changed = spent(&etcd, node);
     times.sort_unstable();
-    let load = watched(&etcd, &host.pod, &section, nodes);
-    println!(
-        "{nodes:>6} {:>10.2} {memory:>12.1} {:>11.1} {:>11.1} {:>13.1} {:>13.1} {:>12.1} {:>12.2}",
-        start.as_secs_f64(),
-        milliseconds(times[times.len() / 2]),
-        milliseconds(times[times.len() - 1]),
-        milliseconds(load.to_all),
-        load.cpu,
-        etcd.id().map(resident).unwrap_or_default(),
-        load.idle,
-    );
+    let memory = resident(agent.id());
     drop::<Process>(agent);
+    let load = watched(&etcd, &host.pod, &section, nodes);
+    Found {
+        nodes,
+        start,
+        memory,
+        times,
+        at_start: since(&started, &before),
+        at_changes: since(&changed, &started),
+        load,
+        server: etcd.id().map(resident).unwrap_or_default(),
+    }
+}
+
+/// What has gone over the node's wire so far, and how many requests the server has had; those of this benchmark itself go another way, or
+/// are writes.
+fn spent(etcd: &Etcd<'_>, node: &Node) -> Spent {
+    let read = || fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default();
+    let all = node.run(read);
+    let line = all
+        .lines()
+        .find_map(|line| line.trim_start().strip_prefix("eth0:"));
+    let fields: Vec<u64> = line
+        .unwrap_or_default()
+        .split_whitespace()
+        .filter_map(|field| field.parse().ok())
+        .collect();
+    Spent {
+        // Received and sent (`proc_pid_net(5)`).
+        bytes: fields
+            .first()
+            .zip(fields.get(8))
+            .map_or(0, |(received, sent)| received + sent),
+        requests: etcd.metric("grpc_server_started_total"),
+    }
+}
+
+fn since(now: &Spent, before: &Spent) -> Spent {
+    Spent {
+        bytes: now.bytes - before.bytes,
+        requests: now.requests - before.requests,
+    }
 }
 
 fn milliseconds(time: Duration) -> f64 {
@@ -125,22 +233,24 @@ fn routes(node: &Node) -> usize {
         .count()
 }
 
-/// How long each of some changes takes from its write to the kernel.
+/// How long each of some changes takes from its write to the kernel's word that it is made.
 fn changes(etcd: &Etcd<'_>, node: &Node) -> Vec<Duration> {
+    let monitor = node.start(Command::new("ip").args(["monitor", "nexthop"]));
+    await_condition("the monitor tells", || {
+        node.sh("ip nexthop add id 999999999 blackhole; ip nexthop del id 999999999");
+        !monitor.log().is_empty()
+    });
     let mut times = Vec::new();
     for number in 0..CHANGES {
         let (key, value) = entry(number, 1);
         let (_, address) = place(number, 1);
+        let told = format!("{address} ");
         let begin = Instant::now();
         etcd.put(&key, &value, 0);
-        let (prefix, _) = place(number, 1);
-        let shown =
-            format!("ip route show {prefix}; ip nexthop show proto 167 | grep -F 'dst {address} '");
-        while !node.try_sh(&shown).status.success() {
-            assert!(
-                begin.elapsed() < Duration::from_secs(20),
-                "{address} does not come"
-            );
+        while !monitor.log().contains(&told) {
+            let late = begin.elapsed() > Duration::from_secs(20);
+            assert!(!late, "{address} does not come");
+            thread::sleep(Duration::from_micros(100));
         }
         times.push(begin.elapsed());
     }
@@ -153,6 +263,8 @@ struct Load {
     cpu: f64,
     /// Percent of a processor.
     idle: f64,
+    /// Seconds of a processor for a sign of life.
+    life: f64,
 }
 
 /// As many watches as there are nodes, and changes that all of them get.
@@ -176,7 +288,14 @@ fn watched(etcd: &Etcd<'_>, pod: &cni_testkit::Pod, section: &Value, nodes: usiz
             });
         });
         let wait = |what: &str, count: &AtomicUsize, wanted: usize| {
-            await_condition(what, || count.load(Ordering::Relaxed) >= wanted);
+            let begin = Instant::now();
+            while count.load(Ordering::Relaxed) < wanted {
+                assert!(
+                    begin.elapsed() < PATIENCE,
+                    "{what}: not within {PATIENCE:?}"
+                );
+                thread::sleep(Duration::from_micros(200));
+            }
         };
         wait("all watches have begun", &ready, nodes);
         let id = etcd.id().expect("etcd lives");
@@ -193,8 +312,15 @@ fn watched(etcd: &Etcd<'_>, pod: &cni_testkit::Pod, section: &Value, nodes: usiz
         }
         slowest.sort_unstable();
         let used = (cpu(id) - before) * 1e3 / 10.0;
+        let granted = etcd.call("/v3/lease/grant", &json!({ "TTL": "300" }));
+        let before = cpu(id);
+        for _ in 0..LIVES {
+            etcd.call("/v3/lease/keepalive", &json!({ "ID": granted["ID"] }));
+        }
+        let life = (cpu(id) - before) / f64::from(LIVES);
         stop.store(1, Ordering::Relaxed);
         Load {
+            life,
             to_all: slowest[slowest.len() / 2],
             cpu: used,
             idle,
