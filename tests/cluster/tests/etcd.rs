@@ -22,7 +22,10 @@ pub(crate) const TESTS: &[Test] = &tests![
     what_is_written_to_etcd_reaches_the_kernel_of_a_node::<Flow>,
     without_an_agent_nobody_is_attached::<Flow>,
     a_restarted_agent_keeps_prefix_and_data_path::<Flow>,
+    a_restarted_agent_keeps_prefix_and_data_path::<Classic>,
+    a_restarted_agent_keeps_prefix_and_data_path::<HostGw>,
     a_record_that_is_no_good_is_left_out_by_name::<Flow>,
+    a_record_that_is_no_good_is_left_out_by_name::<HostGw>,
     two_machines_of_one_name_are_not_both_that_node::<Flow>,
 ];
 

@@ -10,15 +10,21 @@ use cni_testkit::{Ping, Pod, Process, Test, tests};
 use serde_json::json;
 
 use crate::etcd::{PREFIX, Site, await_peers, await_word, entry, prefixes, server};
-use crate::world::{Flow, Over, await_ready, metric, page};
+use crate::world::{Classic, Flow, HostGw, Over, await_ready, metric, page};
 
 pub(crate) const TESTS: &[Test] = &tests![
     a_partition_a_restart_a_compaction_and_a_freeze_cost_no_packet::<Flow>,
     a_lost_lease_stops_new_pods_keeps_old_ones_and_is_reclaimed::<Flow>,
+    a_lost_lease_stops_new_pods_keeps_old_ones_and_is_reclaimed::<Classic>,
+    a_lost_lease_stops_new_pods_keeps_old_ones_and_is_reclaimed::<HostGw>,
     an_agent_that_starts_while_etcd_is_away_keeps_the_data_path_and_attaches_nobody::<Flow>,
     an_etcd_that_has_lost_everything_is_filled_again::<Flow>,
+    an_etcd_that_has_lost_everything_is_filled_again::<Classic>,
+    an_etcd_that_has_lost_everything_is_filled_again::<HostGw>,
     a_lease_that_is_revoked_is_made_good_at_once::<Flow>,
     a_prefix_that_is_anothers_now_is_not_used_any_more::<Flow>,
+    a_prefix_that_is_anothers_now_is_not_used_any_more::<Classic>,
+    a_prefix_that_is_anothers_now_is_not_used_any_more::<HostGw>,
     a_prefix_changes_hands_only_after_the_grace::<Flow>,
 ];
 
