@@ -17,8 +17,10 @@ mod cluster;
 mod contestants;
 mod etcd;
 mod floor;
+mod follow;
 mod gc;
 mod heal;
+mod kube;
 mod measure;
 mod node;
 mod parallel;
@@ -48,6 +50,7 @@ Sections (default: all):
   node        ADD on a node of a cluster of 10 and of 10,000 nodes, beside the bridge's
   etcd        1,000 nodes that claim a prefix at once, beside Flannel's algorithm, on a real etcd; 500, 1,000 and 5,000 nodes
               that follow it: memory, load, and how soon a change is everywhere
+  kube        the same 500, 1,000 and 5,000 nodes on the test kit's server of the Kubernetes API
   heal        from damage to repair by the agent, for all that a node can suffer
   throughput  from pod to pod on another node, beside the same way made by hand
 ";
@@ -74,7 +77,7 @@ impl Options {
                 }
                 "--dynamic" => options.dynamic = true,
                 "size" | "requests" | "verbs" | "parallel" | "chain" | "ports" | "store" | "gc"
-                | "node" | "cluster" | "changes" | "etcd" | "heal" | "throughput" => {
+                | "node" | "cluster" | "changes" | "etcd" | "kube" | "heal" | "throughput" => {
                     options.sections.push(word)
                 }
                 _ => return Err(HELP.to_owned()),
@@ -152,6 +155,9 @@ fn run(words: impl Iterator<Item = String>) -> Result<(), String> {
     }
     if options.wants("etcd") {
         etcd::run(&contestants);
+    }
+    if let (true, Some(ours)) = (options.wants("kube"), contestants.all.first()) {
+        kube::run(&ours.directory);
     }
     if options.wants("heal") {
         heal::run(&contestants, options.runs);

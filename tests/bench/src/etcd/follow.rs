@@ -16,8 +16,8 @@ use node_agent::etcd::api::encode;
 use node_agent::etcd::client::Client;
 use serde_json::{Value, json};
 
-const NETWORK: &str = "/run/cni/net.d/10-net.conflist";
-const CHANGES: usize = 200;
+use crate::follow::{CHANGES, NETWORK, changes, milliseconds, place, resident, routes, wire};
+
 /// etcd takes 128 at most.
 const OPERATIONS: usize = 120;
 /// For thousands of watches on a machine that does all of it.
@@ -141,7 +141,10 @@ fn measure(plugins: &Path, nodes: usize) -> Found {
     await_condition("the agent has made all nodes", || routes(node) >= nodes);
     let start = begin.elapsed();
     let started = spent(&etcd, node);
-    let mut times = changes(&etcd, node);
+    let mut times = changes(node, |number| {
+        let (key, value) = entry(number, 1);
+        etcd.put(&key, &value, 0);
+    });
     let changed = spent(&etcd, node);
     times.sort_unstable();
     let memory = resident(agent.id());
@@ -162,22 +165,8 @@ fn measure(plugins: &Path, nodes: usize) -> Found {
 /// What has gone over the node's wire so far, and how many requests the server has had; those of this benchmark itself go another way, or
 /// are writes.
 fn spent(etcd: &Etcd<'_>, node: &Node) -> Spent {
-    let read = || fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default();
-    let all = node.run(read);
-    let line = all
-        .lines()
-        .find_map(|line| line.trim_start().strip_prefix("eth0:"));
-    let fields: Vec<u64> = line
-        .unwrap_or_default()
-        .split_whitespace()
-        .filter_map(|field| field.parse().ok())
-        .collect();
     Spent {
-        // Received and sent (`proc_pid_net(5)`).
-        bytes: fields
-            .first()
-            .zip(fields.get(8))
-            .map_or(0, |(received, sent)| received + sent),
+        bytes: wire(node),
         requests: etcd.metric("grpc_server_started_total"),
     }
 }
@@ -187,19 +176,6 @@ fn since(now: &Spent, before: &Spent) -> Spent {
         bytes: now.bytes - before.bytes,
         requests: now.requests - before.requests,
     }
-}
-
-fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
-}
-
-/// The prefix and the address of a node that is nowhere; `turn` gives it another address.
-fn place(number: usize, turn: usize) -> (String, String) {
-    let prefix = format!("10.{}.{}.0/24", 64 + number / 256, number % 256);
-    (
-        prefix,
-        format!("100.{}.{}.{}", 64 + turn, number / 256, number % 256),
-    )
 }
 
 fn entry(number: usize, turn: usize) -> (String, String) {
@@ -223,38 +199,6 @@ fn fill(etcd: &Etcd<'_>, nodes: usize) {
     for some in puts.chunks(OPERATIONS) {
         etcd.call("/v3/kv/txn", &json!({ "success": some }));
     }
-}
-
-fn routes(node: &Node) -> usize {
-    let read = || fs::read_to_string("/proc/thread-self/net/route").unwrap_or_default();
-    node.run(read)
-        .lines()
-        .filter(|line| line.contains("\tFFFFFF\t") || line.contains("00FFFFFF"))
-        .count()
-}
-
-/// How long each of some changes takes from its write to the kernel's word that it is made.
-fn changes(etcd: &Etcd<'_>, node: &Node) -> Vec<Duration> {
-    let monitor = node.start(Command::new("ip").args(["monitor", "nexthop"]));
-    await_condition("the monitor tells", || {
-        node.sh("ip nexthop add id 999999999 blackhole; ip nexthop del id 999999999");
-        !monitor.log().is_empty()
-    });
-    let mut times = Vec::new();
-    for number in 0..CHANGES {
-        let (key, value) = entry(number, 1);
-        let (_, address) = place(number, 1);
-        let told = format!("{address} ");
-        let begin = Instant::now();
-        etcd.put(&key, &value, 0);
-        while !monitor.log().contains(&told) {
-            let late = begin.elapsed() > Duration::from_secs(20);
-            assert!(!late, "{address} does not come");
-            thread::sleep(Duration::from_micros(100));
-        }
-        times.push(begin.elapsed());
-    }
-    times
 }
 
 struct Load {
@@ -360,16 +304,6 @@ async fn watches(
     for task in tasks {
         task.abort();
     }
-}
-
-/// Resident memory, MiB.
-fn resident(id: u32) -> f64 {
-    let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kilobytes: f64 = line
-        .and_then(|line| line.trim().split(' ').next()?.parse().ok())
-        .unwrap_or_default();
-    kilobytes / 1024.0
 }
 
 /// Processor time so far, seconds: fields 14 and 15 of `proc_pid_stat(5)`, in hundredths.
