@@ -81,11 +81,7 @@ pub(crate) fn source(
         host: host.clone(),
         configured: config.addresses.clone(),
         service: ("the API server", "cluster.kubernetes.addresses"),
-        capabilities: match hints.data_path.as_deref() {
-            Some("classic") => Some(vec![Capability::Classic]),
-            Some("flow") => Some(vec![Capability::Flow]),
-            _ => None,
-        },
+        capabilities: capabilities(hints),
     };
     let given = Given {
         network: node.network.clone(),
@@ -107,6 +103,15 @@ pub(crate) fn source(
     })
 }
 
+/// What the configured data path can do; `None`: that is left to the kernel.
+fn capabilities(hints: &Hints) -> Option<Vec<Capability>> {
+    match hints.data_path.as_deref() {
+        Some("classic") => Some(vec![Capability::Classic]),
+        Some("flow") => Some(vec![Capability::Flow]),
+        _ => None,
+    }
+}
+
 /// Removes what is this node's own in Kubernetes, and says what that was; or what has been left, and why.
 pub(crate) async fn clean_up(
     section: &str,
@@ -115,19 +120,17 @@ pub(crate) async fn clean_up(
     let config = KubernetesConfig::parse(section)?;
     let (name, network) = (name(node)?, label(node)?);
     let mut client = Client::new(origin(&config));
-    let done = match client.connect().await {
-        Err(trouble) => Err(trouble),
+    let (done, trouble) = match client.connect().await {
+        Err(trouble) => (Vec::new(), Some(trouble)),
         Ok(()) => withdraw(&mut client, &name, &network).await,
     };
-    Ok(match done {
-        Ok(done) => (done, None),
-        Err(trouble) => {
-            let left = format!(
-                "NodeNetwork {name}, and what is ours of Node {name}, may have been left in Kubernetes: {trouble}"
-            );
-            (Vec::new(), Some(left))
-        }
-    })
+    let left = trouble.map(|trouble| {
+        format!(
+            "what is this node's in Kubernetes (NodeNetwork {name}, the condition NetworkUnavailable and Flannel's annotations \
+             of Node {name}) may have been left: {trouble}"
+        )
+    });
+    Ok((done, left))
 }
 
 fn origin(config: &KubernetesConfig) -> Origin {

@@ -16,7 +16,7 @@
 //! ```
 //!
 //! The configuration is the one that the plugin (`vxlan` or `host-gw`) has, so that both mean the same: `cluster.file` lists
-//! the nodes, or `cluster.etcd` says where they are ([`cni_core::manual::etcd`]), and which of them this is follows from `--node`, `cluster.node`, the host's name or its addresses, in this
+//! the nodes, or `cluster.etcd` or `cluster.kubernetes` says where they are ([`cni_core::manual::etcd`], [`cni_core::manual::kubernetes`]), and which of them this is follows from `--node`, `cluster.node`, the host's name or its addresses, in this
 //! order. `--help` tells all arguments. It needs `CAP_NET_ADMIN` and the host's network namespace; `systemd/node-agent.service`
 //! is a unit that grants that and little else.
 //!

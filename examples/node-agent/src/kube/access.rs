@@ -234,7 +234,7 @@ fn understood(text: &str, base: &Path, server: Option<&ServerUrl>) -> Result<Acc
     let context: Context = typed(context.context.clone(), "the context")?;
     let cluster = find(&file.clusters, &context.cluster, "cluster")?;
     let cluster: Cluster = typed(cluster.cluster.clone(), "the cluster")?;
-    let user: User = match context.user.is_empty() {
+    let mut user: User = match context.user.is_empty() {
         true => User::default(),
         false => typed(
             find(&file.users, &context.user, "user")?.user.clone(),
@@ -244,10 +244,10 @@ fn understood(text: &str, base: &Path, server: Option<&ServerUrl>) -> Result<Acc
     supported(&cluster, &user)?;
     let url = match server {
         Some(server) => server.clone(),
-        None => cluster
-            .server
-            .parse()
-            .map_err(|()| format!("`server` {:?} must be https://HOST[:PORT]", cluster.server))?,
+        // Not quoted: some write a password into it.
+        None => cluster.server.parse().map_err(|()| {
+            "the cluster's `server` must be https://HOST[:PORT], without a user".to_owned()
+        })?,
     };
     let roots = pem(
         base,
@@ -255,6 +255,19 @@ fn understood(text: &str, base: &Path, server: Option<&ServerUrl>) -> Result<Acc
         cluster.certificate_authority_data,
         "certificate-authority-data",
     )?;
+    let token = token(base, user.token_file.take(), user.token.take());
+    let identity = identity(base, user)?;
+    Ok(Access {
+        server: url,
+        name: cluster.tls_server_name,
+        roots,
+        identity,
+        token,
+    })
+}
+
+/// The user's certificate and key.
+fn identity(base: &Path, user: User) -> Result<Option<(Pem, Pem)>, String> {
     let certificate = pem(
         base,
         user.client_certificate,
@@ -267,29 +280,20 @@ fn understood(text: &str, base: &Path, server: Option<&ServerUrl>) -> Result<Acc
         user.client_key_data,
         "client-key-data",
     )?;
-    let identity = match (certificate, key) {
-        (Some(certificate), Some(key)) => Some((certificate, key)),
-        (None, None) => None,
-        (Some(_), None) => {
-            return Err("`client-key` is missing beside `client-certificate`".to_owned());
-        }
-        (None, Some(_)) => {
-            return Err("`client-certificate` is missing beside `client-key`".to_owned());
-        }
-    };
-    // As kubectl: the file, where there is one.
-    let token = match (user.token_file, user.token) {
-        (Some(path), _) => Some(Token::File(base.join(path))),
-        (None, Some(text)) => Some(Token::Text(text.into())),
-        (None, None) => None,
-    };
-    Ok(Access {
-        server: url,
-        name: cluster.tls_server_name,
-        roots,
-        identity,
-        token,
-    })
+    match (certificate, key) {
+        (Some(certificate), Some(key)) => Ok(Some((certificate, key))),
+        (None, None) => Ok(None),
+        (Some(_), None) => Err("`client-key` is missing beside `client-certificate`".to_owned()),
+        (None, Some(_)) => Err("`client-certificate` is missing beside `client-key`".to_owned()),
+    }
+}
+
+/// As kubectl: the file, where there is one.
+fn token(base: &Path, file: Option<PathBuf>, text: Option<String>) -> Option<Token> {
+    let file = file.filter(|file| !file.as_os_str().is_empty());
+    let text = text.filter(|text| !text.is_empty());
+    let file = file.map(|file| Token::File(base.join(file)));
+    file.or_else(|| text.map(|text| Token::Text(text.into())))
 }
 
 /// What a kubeconfig may say that is not done here.

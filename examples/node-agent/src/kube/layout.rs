@@ -243,8 +243,12 @@ impl Layout {
     fn checked(&self, entry: &serde_json::Value, meta: &Meta) -> Result<Node, String> {
         let within: Vec<String> = self.networks.iter().map(ToString::to_string).collect();
         let file = json!({ "clusterPrefixes": within, "nodes": [entry] }).to_string();
-        let file =
-            ClusterFile::parse(file.as_bytes()).map_err(|error| plain(&error.sentence, 300))?;
+        let file = ClusterFile::parse(file.as_bytes()).map_err(|error| {
+            // Whoever tells of it names the node.
+            let named = format!("node `{}`: ", meta.name);
+            let sentence = error.sentence.as_str();
+            plain(sentence.strip_prefix(&named).unwrap_or(sentence), 300)
+        })?;
         let Some(mut node) = file.nodes.into_iter().next() else {
             return Err("it holds no node".to_owned());
         };

@@ -42,8 +42,8 @@ pub struct Member {
     readiness: watch::Receiver<Told>,
     /// The Node, as it was read last.
     node: Option<NodeObject>,
-    /// What its `NodeNetwork` has to say.
-    wanted: Option<Spec>,
+    /// What it has to say of itself, as a node and in its `NodeNetwork`.
+    wanted: Option<(Node, Spec)>,
     /// What of its readiness has been told, and when.
     said: Option<(Told, Instant)>,
 }
@@ -83,12 +83,17 @@ impl Member {
 
     /// Whether its `NodeNetwork` is as it should be, as far as has been seen.
     pub(super) fn is_intact(&self, table: &Table) -> bool {
-        let Some(wanted) = &self.wanted else {
+        let Some((node, spec)) = &self.wanted else {
             return true;
         };
-        table
-            .own()
-            .is_some_and(|own| is_so(own, &self.name, wanted))
+        if table.layout().is_flannel() {
+            let same = |seen: &Node| {
+                let is = (&seen.prefixes, &seen.underlay, seen.vtep_mac);
+                is == (&node.prefixes, &node.underlay, node.vtep_mac)
+            };
+            return table.seen().is_some_and(same);
+        }
+        table.own().is_some_and(|own| is_so(own, &self.name, spec))
     }
 
     /// Reads the Node, and sees to it that everything of this node's says what is so. Writes nothing where that is the case.
@@ -120,7 +125,7 @@ impl Member {
         table.be(&self.uid, &facts.addresses);
         let node = self.itself(prefixes, facts, table.layout());
         let spec = table.layout().spec(&node, &object.metadata.uid);
-        self.wanted = Some(spec);
+        self.wanted = Some((node.clone(), spec));
         self.publish(client, table).await?;
         if table.layout().is_flannel() {
             self.annotate(client, table, &object, &node).await?;
@@ -184,16 +189,24 @@ impl Member {
     }
 
     async fn publish(&mut self, client: &mut Client, table: &mut Table) -> Result<(), Trouble> {
-        let Some(spec) = &self.wanted else {
+        let Some((_, spec)) = &self.wanted else {
             return Ok(());
         };
         // In Flannel's layout nothing tells what has become of the object: it is written again, which changes nothing.
-        if !table.layout().is_flannel() && self.is_intact(table) {
+        let is_flannel = table.layout().is_flannel();
+        if !is_flannel && self.is_intact(table) {
             return Ok(());
         }
         let body = patches::node_network(&self.name, spec).to_string();
-        let object: NodeNetwork = client.apply(&Layout::object(&self.name), body).await?;
-        table.see_own(object);
+        match client
+            .apply::<NodeNetwork>(&Layout::object(&self.name), body)
+            .await
+        {
+            Ok(object) => table.see_own(object),
+            // Nobody follows it yet.
+            Err(Trouble::No { words, .. }) if is_flannel => tracing::warn!("{words}"),
+            Err(trouble) => return Err(trouble),
+        }
         Ok(())
     }
 
@@ -339,34 +352,34 @@ impl Member {
     }
 }
 
-/// Removes what is a node's own on the server, and tells what that was.
-///
-/// # Errors
-/// [`Trouble`]: the rest has been left.
+/// Removes what is a node's own on the server: what that was, and why the rest has been left.
 pub async fn withdraw(
     client: &mut Client,
     name: &str,
     network: &str,
-) -> Result<Vec<String>, Trouble> {
+) -> (Vec<String>, Option<Trouble>) {
     let mut done = Vec::new();
+    let trouble = withdraw_into(client, name, network, &mut done).await.err();
+    (done, trouble)
+}
+
+async fn withdraw_into(
+    client: &mut Client,
+    name: &str,
+    network: &str,
+    done: &mut Vec<String>,
+) -> Result<(), Trouble> {
     let path = Layout::object(name);
-    match client.get::<NodeNetwork>(&path).await {
-        Ok(object) if object.spec.network == network => {
-            let body = patches::deletion(&object.metadata.uid);
-            match client.delete(&path, body.to_string()).await {
-                Ok(()) => done.push(format!("NodeNetwork {name}")),
-                Err(trouble) if trouble.is_absence() => {}
-                Err(trouble) => return Err(trouble),
-            }
+    let object = there(client.get::<NodeNetwork>(&path).await)?;
+    if let Some(object) = object.filter(|object| object.spec.network == network) {
+        let body = patches::deletion(&object.metadata.uid);
+        if there(client.delete(&path, body.to_string()).await)?.is_some() {
+            done.push(format!("NodeNetwork {name}"));
         }
-        Ok(_) => {}
-        Err(trouble) if trouble.is_absence() => {}
-        Err(trouble) => return Err(trouble),
     }
     let path = Layout::node(name);
-    let node = match client.get::<NodeObject>(&path).await {
-        Err(trouble) if trouble.is_absence() => return Ok(done),
-        node => node?,
+    let Some(node) = there(client.get::<NodeObject>(&path).await)? else {
+        return Ok(());
     };
     let nothing = patches::nothing(name, &node.metadata.uid).to_string();
     if has_condition(&node) {
@@ -376,19 +389,24 @@ pub async fn withdraw(
             done.push(format!("condition NetworkUnavailable of Node {name}"));
         }
     }
-    if !node.metadata.annotations.is_empty() {
+    let before = node.metadata.annotations.len();
+    if before > 0 {
         let after: NodeObject = client.apply(&path, nothing).await?;
-        let gone = node.metadata.annotations.len()
-            - after
-                .metadata
-                .annotations
-                .len()
-                .min(node.metadata.annotations.len());
+        let gone = before.saturating_sub(after.metadata.annotations.len());
         if gone > 0 {
             done.push(format!("{gone} annotations of Node {name}"));
         }
     }
-    Ok(done)
+    Ok(())
+}
+
+/// What is not there has been removed by somebody else.
+fn there<T>(answer: Result<T, Trouble>) -> Result<Option<T>, Trouble> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(trouble) if trouble.is_absence() => Ok(None),
+        Err(trouble) => Err(trouble),
+    }
 }
 
 fn has_condition(node: &NodeObject) -> bool {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cni_core::cluster::PeerEvent;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::api::{Any, Event, INITIAL_EVENTS_END, Refusal};
 use super::client::{Client, Trouble, Watch};
@@ -17,7 +17,7 @@ use crate::remote::backoff::Backoff;
 use crate::tenure::{Standing, Tenure};
 
 /// The next event of a list that is streamed has to come within this time.
-const TO_STREAM: Duration = Duration::from_secs(10);
+const TO_STREAM: Duration = Duration::from_secs(5);
 /// A watch is made anew after five to ten minutes: that spreads agents over servers.
 const WATCH: Duration = Duration::from_secs(300);
 /// How long after its time a watch may end.
@@ -41,7 +41,8 @@ pub(super) struct Session {
     version: Option<String>,
     /// The server streams lists, as far as is known.
     streams: bool,
-    away: bool,
+    /// Why the server is not followed, while it is not.
+    away: Option<String>,
     backoff: Backoff,
 }
 
@@ -66,7 +67,10 @@ enum End {
 
 /// What a line of a watch was.
 enum Line {
+    /// An object.
     News,
+    /// Nothing but up to where all has been told.
+    Bookmark,
     /// The list has been streamed.
     Listed,
 }
@@ -105,7 +109,7 @@ impl Session {
             own,
             version: None,
             streams: true,
-            away: false,
+            away: None,
             backoff: Backoff::default(),
         }
     }
@@ -154,8 +158,11 @@ impl Session {
     async fn connected(&mut self) -> Result<Infallible, End> {
         self.client.connect().await?;
         let length = WATCH.mul_f64(1.0 + luck::between_0_and_1());
-        let mut watch = match (&self.version, self.streams) {
-            (Some(_), _) => self.watch(length).await?,
+        let mut watch = match (self.version.clone(), self.streams) {
+            (Some(version), _) => {
+                self.is_ahead(&version).await?;
+                self.watch(length).await?
+            }
             (None, true) => self.stream(length).await?,
             (None, false) => {
                 self.list().await?;
@@ -163,7 +170,7 @@ impl Session {
             }
         };
         let begun = Instant::now();
-        if std::mem::take(&mut self.away) {
+        if self.away.take().is_some() {
             tracing::info!("{} is reached again", self.client.server());
             self.tell([PeerEvent::InSync]);
         }
@@ -179,6 +186,20 @@ impl Session {
             self.version.as_deref().unwrap_or_default()
         );
         Ok(self.client.watch(&path).await?)
+    }
+
+    /// Makes sure that the server has not forgotten what it told: one whose etcd was restored from a copy counts from there on
+    /// again, and a watch from a version that it will only come to again tells nothing until then.
+    async fn is_ahead(&mut self, version: &str) -> Result<(), End> {
+        let path = format!("{}&limit=1", self.table.layout().collection());
+        let page = self.client.list(&path, |_| Ok(())).await?;
+        let number = |version: &str| version.parse::<u64>().ok();
+        match (number(version), number(&page.resource_version)) {
+            (Some(ours), Some(its)) if its < ours => Err(End::Behind(format!(
+                "the server is at version {its} and was at {ours}"
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// Has everything told by the watch that then goes on.
@@ -197,18 +218,18 @@ impl Session {
         };
         self.table.begin();
         let mut version = None;
+        let mut until = Instant::now() + TO_STREAM;
         loop {
-            let line = timeout(TO_STREAM, watch.next()).await;
-            let Ok(line) = line else {
-                return Err(End::NoStream("the streamed list does not go on".to_owned()));
+            let Ok(line) = timeout_at(until, watch.next()).await else {
+                return Err(End::NoStream("a streamed list does not go on".to_owned()));
             };
             let Some(line) = line? else {
-                return Err(
-                    Failure::Away("the server has ended a list before its end".to_owned()).into(),
-                );
+                let words = "the server has ended a list before its end";
+                return Err(Failure::Away(words.to_owned()).into());
             };
             match take(&mut self.table, &mut version, line) {
-                Ok(Line::News) => {}
+                Ok(Line::News) => until = Instant::now() + TO_STREAM,
+                Ok(Line::Bookmark) => {}
                 Ok(Line::Listed) => break,
                 // Some say so only now.
                 Err(End::Failed(Failure::Refused(words))) => return Err(End::NoStream(words)),
@@ -260,7 +281,7 @@ impl Session {
     /// A list has come to its end.
     fn complete(&mut self) {
         self.table.end();
-        self.away = false;
+        self.away = None;
         let events = self.table.events();
         self.tell(events);
         self.tell([PeerEvent::InSync]);
@@ -322,15 +343,13 @@ impl Session {
             Ok(standing) => Some(standing),
             // What may be read can be followed even if nothing may be written.
             Err(Trouble::No { words, .. }) => Some(Standing::Withheld(words)),
-            Err(Trouble::Busy(wait, words)) => {
-                tracing::warn!("{words}");
-                return Ok(Instant::now() + wait.mul_f64(spread));
+            Err(Trouble::Failed(failure)) if !failure.reached() => return Err(failure.into()),
+            // What was known of this node's right to its prefixes still is.
+            Err(trouble) => {
+                tracing::warn!("{trouble}");
+                let held = matches!(own.tenure.standing(), Standing::Holds(_));
+                (!held).then(|| Standing::Withheld(trouble.to_string()))
             }
-            Err(Trouble::Failed(failure)) if failure.reached() => {
-                tracing::warn!("{failure}");
-                None
-            }
-            Err(trouble) => return Err(trouble.into()),
         };
         let holds = matches!(standing, Some(Standing::Holds(_)));
         let mut events = Vec::new();
@@ -341,7 +360,9 @@ impl Session {
                 events.push(PeerEvent::InSync);
             }
         }
-        own.member.doubt();
+        if holds {
+            own.member.doubt();
+        }
         events.extend(self.table.events());
         self.tell(events);
         let wait = if holds { LOOK } else { LOOK_SOON };
@@ -365,8 +386,11 @@ impl Session {
     }
 
     fn tell_away(&mut self, reason: String) {
-        if !std::mem::replace(&mut self.away, true) {
+        let before = self.away.replace(reason.clone());
+        if before.as_ref() != Some(&reason) {
             tracing::warn!("{reason}");
+        }
+        if before.is_none() {
             self.tell([PeerEvent::Disconnected(reason)]);
         }
     }
@@ -411,7 +435,7 @@ fn take(table: &mut Table, version: &mut Option<String>, line: &[u8]) -> Result<
             let ends = meta.annotations.get(INITIAL_EVENTS_END);
             Ok(match ends.is_some_and(|value| value == "true") {
                 true => Line::Listed,
-                false => Line::News,
+                false => Line::Bookmark,
             })
         }
         "ERROR" => {

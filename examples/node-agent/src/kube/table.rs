@@ -18,8 +18,10 @@ pub struct Table {
     me: Option<NodeUid>,
     own_addresses: Vec<IpAddr>,
     nodes: BTreeMap<NodeUid, Entry>,
-    /// This node's object, as it was seen last.
+    /// This node's `NodeNetwork`, as it was seen last.
     own: Option<NodeNetwork>,
+    /// This node, as what is followed told of it last.
+    seen: Option<Node>,
     /// Nodes that the list has told of so far that is being read.
     listed: Option<BTreeSet<NodeUid>>,
     touched: BTreeSet<NodeUid>,
@@ -58,6 +60,7 @@ impl Table {
             own_addresses: Vec::new(),
             nodes: BTreeMap::new(),
             own: None,
+            seen: None,
             listed: None,
             touched: BTreeSet::new(),
             bad: BTreeMap::new(),
@@ -86,9 +89,9 @@ impl Table {
         self.own.as_ref()
     }
 
-    /// The node of this uid, as it was last sound.
-    pub fn node(&self, uid: &NodeUid) -> Option<&Node> {
-        self.nodes.get(uid)?.node.as_ref()
+    /// This node, as what is followed told of it last; `None`: it is not there, or not sound.
+    pub fn seen(&self) -> Option<&Node> {
+        self.seen.as_ref()
     }
 
     /// This node's `NodeNetwork` is so: the server has answered with it.
@@ -120,7 +123,7 @@ impl Table {
             self.delete(&uid);
         }
         if self.me.as_ref().is_some_and(|me| !listed.contains(me)) {
-            self.own = None;
+            self.forget_own();
         }
     }
 
@@ -134,8 +137,11 @@ impl Table {
         let Record {
             uid, node, object, ..
         } = record;
-        if self.me.as_ref() == Some(&uid) && object.is_some() {
-            self.own = object;
+        if self.me.as_ref() == Some(&uid) {
+            self.seen = node.as_ref().and_then(|node| node.clone().ok());
+            if !self.layout.is_flannel() {
+                self.own = object;
+            }
         }
         let Some(node) = node else {
             // It is another network's now.
@@ -164,9 +170,16 @@ impl Table {
     /// An object has gone.
     pub fn delete(&mut self, uid: &NodeUid) {
         if self.me.as_ref() == Some(uid) {
-            self.own = None;
+            self.forget_own();
         }
         self.delete_node(uid);
+    }
+
+    fn forget_own(&mut self) {
+        self.seen = None;
+        if !self.layout.is_flannel() {
+            self.own = None;
+        }
     }
 
     fn delete_node(&mut self, uid: &NodeUid) {
