@@ -18,6 +18,9 @@ mod etcd_term;
 mod flannel;
 mod forward;
 mod install;
+mod kube_access;
+mod kube_member;
+mod kube_source;
 mod lab;
 mod model;
 mod own;
@@ -58,6 +61,9 @@ fn main() -> ExitCode {
         etcd_move::TESTS,
         etcd_source::TESTS,
         etcd_term::TESTS,
+        kube_source::TESTS,
+        kube_access::TESTS,
+        kube_member::TESTS,
     ]
     .concat();
     run_with_plugins(&all)
