@@ -10,6 +10,7 @@
 //! | [`cluster`] | operators: the nodes of a cluster, the file that names them, how it is followed |
 //! | [`shaping`] | operators: limits of a pod's traffic, and tuning of its interface |
 //! | [`etcd`] | operators: the nodes of a cluster in an etcd instead |
+//! | [`kubernetes`] | operators: the nodes of a cluster in Kubernetes |
 //! | [`configuration`] | operators: keys, variables, exit status, codes, files |
 //! | [`firewall`] | operators: pods beside the host's own rules, and beside each other |
 //! | [`ports`] | operators: ports of the host that lead to pods |
@@ -23,6 +24,7 @@ pub mod configuration;
 pub mod etcd;
 pub mod fabric;
 pub mod firewall;
+pub mod kubernetes;
 pub mod packet;
 pub mod pitfalls;
 pub mod plugin;

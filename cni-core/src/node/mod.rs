@@ -27,7 +27,8 @@
 //! | key | default | |
 //! |---|---|---|
 //! | `cluster.file` | this or another | absolute path of the file that lists the nodes ([`manual::cluster`](crate::manual::cluster)) |
-//! | `cluster.etcd` | | the nodes are in an etcd, which only the node agent speaks to ([`manual::etcd`](crate::manual::etcd)). Exactly one of these two |
+//! | `cluster.etcd` | | the nodes are in an etcd, which only the node agent speaks to ([`manual::etcd`](crate::manual::etcd)) |
+//! | `cluster.kubernetes` | | the nodes are in Kubernetes, which only the node agent speaks to ([`manual::kubernetes`](crate::manual::kubernetes)). Exactly one of these three |
 //! | `cluster.node` | | which of them this is; else the one with the host's name, else the one with an address of the host's |
 //! | `mtu` | 0 | largest packet of a pod in bytes, 576 to 65535; 0: what fits. More than fits is lowered |
 //! | `routeProtocol` | 167 | marks our routes, next hops and rules, and is the number of our routing table: 5 to 252, without those that others are known to use. Each network on a node has its own |
