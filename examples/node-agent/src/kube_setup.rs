@@ -120,17 +120,17 @@ pub(crate) async fn clean_up(
     let config = KubernetesConfig::parse(section)?;
     let (name, network) = (name(node)?, label(node)?);
     let mut client = Client::new(origin(&config));
-    let (done, trouble) = match client.connect().await {
-        Err(trouble) => (Vec::new(), Some(trouble)),
+    let (done, left) = match client.connect().await {
+        Err(trouble) => (Vec::new(), vec![trouble]),
         Ok(()) => withdraw(&mut client, &name, &network).await,
     };
-    let left = trouble.map(|trouble| {
-        format!(
-            "what is this node's in Kubernetes (NodeNetwork {name}, the condition NetworkUnavailable and Flannel's annotations \
-             of Node {name}) may have been left: {trouble}"
-        )
-    });
-    Ok((done, left))
+    let left: Vec<String> = left.iter().map(ToString::to_string).collect();
+    let words = format!(
+        "of what is this node's in Kubernetes (NodeNetwork {name}, the condition NetworkUnavailable and Flannel's annotations of \
+         Node {name}) some may have been left: {}",
+        left.join("; ")
+    );
+    Ok((done, (!left.is_empty()).then_some(words)))
 }
 
 fn origin(config: &KubernetesConfig) -> Origin {

@@ -357,47 +357,68 @@ pub async fn withdraw(
     client: &mut Client,
     name: &str,
     network: &str,
-) -> (Vec<String>, Option<Trouble>) {
-    let mut done = Vec::new();
-    let trouble = withdraw_into(client, name, network, &mut done).await.err();
-    (done, trouble)
+) -> (Vec<String>, Vec<Trouble>) {
+    let (mut done, mut left) = (Vec::new(), Vec::new());
+    let mut note = |what: Result<Option<String>, Trouble>| match what {
+        Ok(what) => done.extend(what),
+        Err(trouble) => left.push(trouble),
+    };
+    note(withdraw_object(client, name, network).await);
+    match there(client.get::<NodeObject>(&Layout::node(name)).await) {
+        Err(trouble) => note(Err(trouble)),
+        Ok(None) => {}
+        Ok(Some(node)) => {
+            note(withdraw_condition(client, name, &node).await);
+            note(withdraw_annotations(client, name, &node).await);
+        }
+    }
+    (done, left)
 }
 
-async fn withdraw_into(
+async fn withdraw_object(
     client: &mut Client,
     name: &str,
     network: &str,
-    done: &mut Vec<String>,
-) -> Result<(), Trouble> {
+) -> Result<Option<String>, Trouble> {
     let path = Layout::object(name);
     let object = there(client.get::<NodeNetwork>(&path).await)?;
-    if let Some(object) = object.filter(|object| object.spec.network == network) {
-        let body = patches::deletion(&object.metadata.uid);
-        if there(client.delete(&path, body.to_string()).await)?.is_some() {
-            done.push(format!("NodeNetwork {name}"));
-        }
-    }
-    let path = Layout::node(name);
-    let Some(node) = there(client.get::<NodeObject>(&path).await)? else {
-        return Ok(());
+    let Some(object) = object.filter(|object| object.spec.network == network) else {
+        return Ok(None);
     };
-    let nothing = patches::nothing(name, &node.metadata.uid).to_string();
-    if has_condition(&node) {
-        let path = format!("{path}/status");
-        let after: NodeObject = client.apply(&path, nothing.clone()).await?;
-        if !has_condition(&after) {
-            done.push(format!("condition NetworkUnavailable of Node {name}"));
-        }
+    let body = patches::deletion(&object.metadata.uid).to_string();
+    let deleted = there(client.delete(&path, body).await)?;
+    Ok(deleted.map(|()| format!("NodeNetwork {name}")))
+}
+
+async fn withdraw_condition(
+    client: &mut Client,
+    name: &str,
+    node: &NodeObject,
+) -> Result<Option<String>, Trouble> {
+    if !has_condition(node) {
+        return Ok(None);
     }
+    let path = format!("{}/status", Layout::node(name));
+    let body = patches::nothing(name, &node.metadata.uid).to_string();
+    let after: NodeObject = client.apply(&path, body).await?;
+    let gone = !has_condition(&after);
+    Ok(gone.then(|| format!("condition NetworkUnavailable of Node {name}")))
+}
+
+async fn withdraw_annotations(
+    client: &mut Client,
+    name: &str,
+    node: &NodeObject,
+) -> Result<Option<String>, Trouble> {
     let before = node.metadata.annotations.len();
-    if before > 0 {
-        let after: NodeObject = client.apply(&path, nothing).await?;
-        let gone = before.saturating_sub(after.metadata.annotations.len());
-        if gone > 0 {
-            done.push(format!("{gone} annotations of Node {name}"));
-        }
+    if before == 0 {
+        return Ok(None);
     }
-    Ok(())
+    let body = patches::nothing(name, &node.metadata.uid).to_string();
+    let after: NodeObject = client.apply(&Layout::node(name), body).await?;
+    // Flannel's own, if it was here before, stay.
+    let gone = before.saturating_sub(after.metadata.annotations.len());
+    Ok((gone > 0).then(|| format!("{gone} annotations of Node {name}")))
 }
 
 /// What is not there has been removed by somebody else.
