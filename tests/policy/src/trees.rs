@@ -88,7 +88,7 @@ fn no_plugin_carries_what_only_a_daemon_or_a_tool_needs() {
 
 /// What asks a service for the nodes of a cluster is the agent's.
 #[test]
-fn nothing_but_the_agent_speaks_to_etcd() {
+fn nothing_but_the_agent_speaks_to_etcd_or_kubernetes() {
     let client = [
         "hyper",
         "http",
@@ -96,7 +96,10 @@ fn nothing_but_the_agent_speaks_to_etcd() {
         "tokio-rustls",
         "ring",
         "base64",
+        "saphyr-parser",
         "etcd-client",
+        "kube",
+        "k8s-openapi",
     ];
     for package in [
         "cni-core",
@@ -110,9 +113,10 @@ fn nothing_but_the_agent_speaks_to_etcd() {
     }
 }
 
-/// A client of etcd's gRPC would need protoc where it is built, and three times as many crates.
+/// A client of etcd's gRPC would need protoc where it is built, and three times as many crates; one of Kubernetes with types of
+/// all its kinds would have twice as many.
 #[test]
-fn the_agents_client_of_etcd_is_http_and_tls_and_no_more() {
+fn the_agents_clients_are_http_and_tls_and_no_more() {
     let tree = tree(&["--package=node-agent"]);
     assert_without(
         &tree,
@@ -125,6 +129,8 @@ fn the_agents_client_of_etcd_is_http_and_tls_and_no_more() {
             "native-tls",
             "aws-lc-sys",
             "etcd-client",
+            "kube",
+            "k8s-openapi",
             "tonic",
             "prost",
             "clap",
