@@ -15,7 +15,7 @@ use node_agent::kube::{KubernetesConfig, KubernetesSource};
 use serde_json::{Value, json};
 
 pub(crate) const TESTS: &[Test] = &tests![
-    it_keeps_what_a_source_of_nodes_promises,
+    kubernetes_keeps_what_a_source_of_nodes_promises,
     an_older_server_is_read_by_pages,
     a_server_that_does_not_stream_is_noticed,
     what_changed_before_a_compaction_is_told_by_value,
@@ -167,7 +167,7 @@ impl PeerStore for Store<'_> {
     }
 }
 
-fn it_keeps_what_a_source_of_nodes_promises() {
+fn kubernetes_keeps_what_a_source_of_nodes_promises() {
     let pod = Pod::new("api");
     let server = ApiServer::start(&pod, LOOPBACK);
     let origin = origin(&server.kubeconfig(User::Agent));
