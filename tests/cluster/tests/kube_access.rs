@@ -15,6 +15,7 @@ pub(crate) const TESTS: &[Test] = &tests![
     a_token_that_is_renewed_counts_at_once,
     a_certificate_is_as_good_as_a_token,
     rights_that_are_missing_are_named,
+    a_connection_that_the_server_has_ended_is_made_anew,
 ];
 
 fn a_token_that_is_renewed_counts_at_once() {
@@ -73,5 +74,26 @@ fn rights_that_are_missing_are_named() {
         let why = seen.view.away().unwrap_or_default();
         assert!(why.contains("403") && why.contains("nodenetworks"), "{why}");
         assert!(!why.contains(server.token(User::Stranger)), "{why}");
+    });
+}
+
+fn a_connection_that_the_server_has_ended_is_made_anew() {
+    let pod = Pod::new("api");
+    let mut server = ApiServer::start(&pod, LOOPBACK);
+    write(&server, &numbered(0));
+    let origin = origin(&server.kubeconfig(User::Agent));
+    let path = Layout::object(&named("n0"));
+    in_pod(&pod, async || {
+        let mut client = Client::new(origin);
+        client.connect().await.expect("a connection");
+        for _ in 0..2 {
+            client.get::<Value>(&path).await.expect("an object");
+            assert!(!client.is_closed());
+            server.reset();
+            while !client.is_closed() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        client.get::<Value>(&path).await.expect("an object");
     });
 }

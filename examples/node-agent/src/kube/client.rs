@@ -128,6 +128,11 @@ impl Client {
         Some(self.requests.as_ref()?.local())
     }
 
+    /// Whether there was a connection for requests, and the server has ended it. The next request makes another.
+    pub fn is_closed(&self) -> bool {
+        self.requests.as_ref().is_some_and(Connection::is_closed)
+    }
+
     /// How many requests have been sent.
     pub fn sent(&self) -> u64 {
         self.sent
@@ -235,6 +240,11 @@ impl Client {
         path: &str,
         body: Option<String>,
     ) -> Result<Response<Incoming>> {
+        if self.is_closed() {
+            // Servers end what is idle, and between two looks at a Node are minutes.
+            self.authenticate()?;
+            self.requests = Some(self.open().await?);
+        }
         let mut response = self.send(method.clone(), path, body.clone()).await?;
         if response.status() == StatusCode::UNAUTHORIZED {
             // A token's time has passed, and its file has a new one. What the server says of that is in the way of the next

@@ -89,6 +89,12 @@ impl Connection {
         self.local
     }
 
+    /// Whether the server has ended it.
+    #[cfg(feature = "kubernetes")]
+    pub(crate) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
     /// Sends a request, and waits for the head of its answer.
     ///
     /// # Errors
