@@ -21,6 +21,9 @@ mod install;
 mod kube_access;
 mod kube_member;
 mod kube_source;
+mod kube;
+mod kube_flannel;
+mod kube_heal;
 mod lab;
 mod model;
 mod own;
@@ -64,6 +67,9 @@ fn main() -> ExitCode {
         kube_source::TESTS,
         kube_access::TESTS,
         kube_member::TESTS,
+        kube::TESTS,
+        kube_flannel::TESTS,
+        kube_heal::TESTS,
     ]
     .concat();
     run_with_plugins(&all)
