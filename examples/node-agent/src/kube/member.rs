@@ -14,6 +14,7 @@ use super::client::{Client, Trouble};
 use super::layout::{Layout, overwritten};
 use super::table::Table;
 use super::{patches, time};
+use crate::remote::Failure;
 use crate::remote::facts::{Facts, Knows};
 use crate::telling::Told;
 use crate::tenure::Standing;
@@ -137,20 +138,30 @@ impl Member {
     async fn read(&self, client: &mut Client) -> Result<Option<NodeObject>, Trouble> {
         let path = Layout::node(&self.name);
         let known = self.node.as_ref().map(|node| &node.metadata.uid);
-        match client
-            .get::<NodeObject>(&format!("{path}?resourceVersion=0"))
-            .await
-        {
+        match self.get(client, &format!("{path}?resourceVersion=0")).await {
             Ok(node) if known.is_none_or(|known| *known == node.metadata.uid) => {
                 return Ok(Some(node));
             }
             Err(trouble) if !trouble.is_absence() => return Err(trouble),
             _ => {}
         }
-        match client.get(&path).await {
+        match self.get(client, &path).await {
             Ok(node) => Ok(Some(node)),
             Err(trouble) if trouble.is_absence() => Ok(None),
             Err(trouble) => Err(trouble),
+        }
+    }
+
+    /// The Node, and nothing that is none: that would be one without prefixes.
+    async fn get(&self, client: &mut Client, path: &str) -> Result<NodeObject, Trouble> {
+        let node: NodeObject = client.get(path).await?;
+        match node.metadata.name == self.name {
+            true => Ok(node),
+            false => Err(Trouble::Failed(Failure::Nonsense(format!(
+                "{} answers with something else than Node {}",
+                client.server(),
+                self.name
+            )))),
         }
     }
 
