@@ -11,6 +11,7 @@ pub(crate) const TESTS: &[Test] = &tests![
     a_streaming_list_says_where_it_ends,
     a_revision_that_is_too_old_is_said_to_be_so,
     a_revision_that_is_still_to_come_is_waited_for,
+    a_long_list_is_streamed_over_the_network,
 ];
 
 fn a_watch_tells_what_happens_to_what_is_selected() {
@@ -204,4 +205,31 @@ fn a_revision_that_is_still_to_come_is_waited_for() {
         ("ERROR", &json!(504), &json!("Timeout"))
     );
     assert_eq!(client.list(NodeNetworks, future).refused(504), "Timeout");
+}
+
+fn a_long_list_is_streamed_over_the_network() {
+    let pod = Pod::new("api");
+    let server = server(&pod);
+    let client = server.admin();
+    for index in 0..300 {
+        client
+            .create(NodeNetworks, &network(&format!("long{index}"), "net"))
+            .ok();
+    }
+    let parameters = format!(
+        "labelSelector={LABEL}%3Dnet&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
+    );
+    let client = server.client_from(&pod, Some(User::Agent));
+    let watch = watch(&client, &parameters);
+    for _ in 0..300 {
+        assert_eq!(watch.message().0, "ADDED");
+    }
+    let (kind, object) = watch.message();
+    assert_eq!(kind, "BOOKMARK");
+    assert_eq!(
+        object["metadata"]["annotations"]["k8s.io/initial-events-end"],
+        "true"
+    );
+    let first = client.list(NodeNetworks, "limit=100").ok();
+    assert_eq!(names(&first).len(), 100);
 }
