@@ -12,7 +12,7 @@ pub enum User {
     Agent,
     /// Exactly what an agent needs that joins Flannel's nodes.
     FlannelAgent,
-    /// Exactly what takes an agent's traces away.
+    /// An agent that takes its traces away.
     Cleaner,
     /// Nothing.
     Stranger,
@@ -32,7 +32,10 @@ const AGENT: &[Rule] = &[
     (Resource::NodeNetworks, true, &["patch"]),
 ];
 const FLANNEL: &[Rule] = &[(Resource::Nodes, false, &["list", "watch", "patch"])];
-const CLEANER: &[Rule] = &[(Resource::NodeNetworks, false, &["get", "delete"])];
+const CLEANER: &[Rule] = &[
+    (Resource::Nodes, false, &["patch"]),
+    (Resource::NodeNetworks, false, &["delete"]),
+];
 
 impl User {
     /// All.
@@ -60,7 +63,7 @@ impl User {
             Self::Admin | Self::Stranger => Vec::new(),
             Self::Agent => AGENT.to_vec(),
             Self::FlannelAgent => [AGENT, FLANNEL].concat(),
-            Self::Cleaner => CLEANER.to_vec(),
+            Self::Cleaner => [AGENT, CLEANER].concat(),
         }
     }
 
@@ -109,4 +112,41 @@ pub(super) fn forbidden(
         refusal.details["group"] = resource.group().into();
     }
     refusal
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::kube::yaml;
+
+    #[test]
+    fn the_agent_of_tests_has_the_rights_of_the_manifest() {
+        let text = include_str!("../../../../examples/node-agent/deploy/base/rbac.yaml");
+        let all = yaml::documents(text);
+        let role = all.iter().find(|one| one["kind"] == "ClusterRole");
+        let rules = role.expect("a role")["rules"].as_array().expect("rules");
+        let words = |value: &Value| -> Vec<String> {
+            let all = value.as_array().into_iter().flatten();
+            all.filter_map(|one| one.as_str().map(str::to_owned))
+                .collect()
+        };
+        let rule = |rule: &Value| {
+            let parts = ["apiGroups", "resources", "verbs"];
+            parts.map(|part| words(&rule[part]))
+        };
+        let ours = |(resource, status, verbs): &Rule| {
+            let sub = if *status { "/status" } else { "" };
+            let verbs = verbs.iter().map(|verb| (*verb).to_owned());
+            [
+                vec![resource.group().to_owned()],
+                vec![format!("{}{sub}", resource.plural())],
+                verbs.collect(),
+            ]
+        };
+        let manifest: Vec<_> = rules.iter().map(rule).collect();
+        let table: Vec<_> = User::Agent.rules().iter().map(ours).collect();
+        assert_eq!(table, manifest);
+    }
 }
