@@ -6,7 +6,7 @@ use std::time::Duration;
 use cni_testkit::cluster::{
     Attached, Cluster, Host, Layout, Matrix, Node, Segment, Stream, await_condition,
 };
-use cni_testkit::kube::{self, ApiServer, Resource, User, named};
+use cni_testkit::kube::{ApiServer, Resource, User, named};
 use cni_testkit::{Process, Test, tests, workspace_plugin};
 use serde_json::{Value, json};
 
@@ -27,15 +27,11 @@ pub(crate) const TESTS: &[Test] = &tests![
     a_node_removed_from_kubernetes_goes_and_the_own_entry_is_put_right::<Flow>,
     a_node_that_kubernetes_says_is_unavailable_is_put_right::<Flow>,
     an_object_of_kubernetes_that_is_no_good_is_left_out_by_name::<Flow>,
-    a_token_of_kubernetes_is_read_again_when_it_has_rotated::<Flow>,
-    rights_that_are_missing_in_kubernetes_are_named::<Flow>,
-    a_certificate_tells_kubernetes_who_the_agent_is::<Flow>,
     without_prefixes_of_kubernetes_nobody_is_attached_until_they_come::<Flow>,
 ];
 
-/// Where a node has its kubeconfig and its token.
+/// Where a node has its kubeconfig.
 pub(crate) const CONFIG: &str = "/run/kube/config";
-const TOKEN: &str = "/run/kube/token";
 
 /// The CNI network's name, which agents select by.
 const LABEL: &str = "cni-fabric.internal/network";
@@ -451,70 +447,6 @@ fn an_object_of_kubernetes_that_is_no_good_is_left_out_by_name<P: Over>() {
     }
     settled(node).assert_unchanged_since(&before);
     Matrix::of(&pods).assert_all(4);
-}
-
-fn a_token_of_kubernetes_is_read_again_when_it_has_rotated<P: Over>() {
-    let cluster = Cluster::build(&Layout::new(1));
-    let host = server(&cluster);
-    let mut api = ApiServer::start(&host.pod, host.addresses[0]);
-    let site = Site::over(cluster, P::PATH, &api, &json!({}));
-    let node = site.node(0);
-    site.tell(&api.kubeconfig_with_token_file(TOKEN));
-    node.write(TOKEN, api.token(User::Agent));
-    let agents = site.agents();
-    let old = api.token(User::Agent).to_owned();
-    let fresh = api.rotate(User::Agent);
-    node.write(TOKEN, &fresh);
-    api.revoke(User::Agent);
-    await_condition("the old token is worth nothing", || {
-        api.client_with(&old).list(NodeNetworks, "limit=1").code == 401
-    });
-    // A new connection has to say who it is.
-    api.reset();
-    put(&api, &far("far", P::PATH, "10.244.77.0/24", "192.0.2.77"));
-    await_condition("what is new is followed", || {
-        node.sh("ip nexthop show").contains("192.0.2.77")
-    });
-    for secret in [old, fresh] {
-        assert!(!agents[0].log().contains(&secret), "a token is in the log");
-        let page = page(node, "/readyz").unwrap_or_default();
-        assert!(!page.contains(&secret), "a token is told");
-    }
-}
-
-fn rights_that_are_missing_in_kubernetes_are_named<P: Over>() {
-    let cluster = Cluster::build(&Layout::new(1));
-    let host = server(&cluster);
-    let api = ApiServer::start(&host.pod, host.addresses[0]);
-    let site = Site::over(cluster, P::PATH, &api, &json!({}));
-    let node = site.node(0);
-    site.tell(&api.kubeconfig(User::Stranger));
-    let agent = site.agent(0);
-    await_word(node, "nodenetworks.cni-fabric.internal is forbidden");
-    assert!(prefixes(node).is_empty());
-    // The right ones are read when they are there: no restart.
-    site.tell(&api.kubeconfig(User::Agent));
-    await_ready(node, &agent);
-    // No more than these are asked for.
-    if !kube::is_real() {
-        let before = api.counts();
-        assert_eq!(before.of("delete") + before.of("update"), 0, "{before:?}");
-    }
-}
-
-fn a_certificate_tells_kubernetes_who_the_agent_is<P: Over>() {
-    kube::only_ours();
-    let cluster = Cluster::build(&Layout::new(1));
-    let host = server(&cluster);
-    let api = ApiServer::start(&host.pod, host.addresses[0]);
-    let site = Site::over(cluster, P::PATH, &api, &json!({}));
-    let node = site.node(0);
-    site.tell(&api.kubeconfig_with_certificate(false));
-    let agent = site.agent(0);
-    await_word(node, "Unauthorized");
-    site.tell(&api.kubeconfig_with_certificate(true));
-    await_ready(node, &agent);
-    assert!(!agent.log().contains("PRIVATE KEY"));
 }
 
 fn without_prefixes_of_kubernetes_nobody_is_attached_until_they_come<P: Over>() {

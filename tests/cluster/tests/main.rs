@@ -24,6 +24,7 @@ mod kube_source;
 mod kube;
 mod kube_flannel;
 mod kube_heal;
+mod kube_rights;
 mod lab;
 mod model;
 mod own;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         kube_access::TESTS,
         kube_member::TESTS,
         kube::TESTS,
+        kube_rights::TESTS,
         kube_flannel::TESTS,
         kube_heal::TESTS,
     ]
