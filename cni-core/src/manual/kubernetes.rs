@@ -122,4 +122,5 @@
 //! # Try it on a server
 //!
 //! The project's tests ask a server of their own. The same tests run on a real one, that tests may make and remove Nodes on,
-//! when `KUBECONFIG` names it: `KUBECONFIG=/path cargo test -p cni-cluster-tests`.
+//! when `KUBECONFIG` names it: `KUBECONFIG=/path cargo test -p cni-cluster-tests`. Where it has Nodes that are not the tests', it is
+//! left alone unless `CNI_TEST_KUBE_IN_USE=1` says that this is meant.
