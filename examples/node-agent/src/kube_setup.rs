@@ -20,7 +20,7 @@ use crate::kube::client::Client;
 use crate::kube::config::{KubernetesConfig, LayoutKind};
 use crate::kube::layout::{Layout, Way};
 use crate::kube::member::{Member, Pods, withdraw};
-use crate::remote::facts::OfHost;
+use crate::remote::facts::{Moved, OfHost, Told};
 use crate::setup::{Found, Hints};
 use crate::telling::Telling;
 use crate::tenure::Tenure;
@@ -47,14 +47,14 @@ impl Pods for Given {
     }
 }
 
-/// The source. As a member, it keeps this node's own part in Kubernetes, too.
+/// The source. As a member, which is told when the host's addresses may have changed, it keeps this node's own part in Kubernetes, too.
 pub(crate) fn source(
     section: &str,
     node: &NodeConfig,
     host: &Host,
     hints: &Hints,
     plugin: &NetworkConfig,
-    member: bool,
+    member: Option<Moved>,
 ) -> Result<Found> {
     let config = KubernetesConfig::parse(section)?;
     let network = label(node)?;
@@ -69,14 +69,14 @@ pub(crate) fn source(
     let layout = Layout::new(&config, &network, way);
     let origin = origin(&config);
     let name = name(node)?;
-    if !member {
+    let Some(moved) = member else {
         return Ok(Found {
             source: Box::new(KubernetesSource::observer(origin, layout)),
             configured: Some(name),
             tenure: None,
             telling: None,
         });
-    }
+    };
     let knows = OfHost {
         host: host.clone(),
         configured: config.addresses.clone(),
@@ -88,7 +88,12 @@ pub(crate) fn source(
         config: plugin.clone(),
     };
     let (telling, heard) = Telling::new();
-    let member = Member::new(&name, Arc::new(knows), Arc::new(given), heard);
+    let member = Member::new(
+        &name,
+        Arc::new(Told { knows, moved }),
+        Arc::new(given),
+        heard,
+    );
     let tenure = Tenure::new("Kubernetes has not confirmed yet that this node's prefix is its own");
     Ok(Found {
         source: Box::new(KubernetesSource::member(

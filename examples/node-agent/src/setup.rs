@@ -162,7 +162,7 @@ impl Maker {
                 &self.host,
                 &self.hints,
                 &self.config,
-                self.args.task == crate::args::Task::Run,
+                (self.args.task == crate::args::Task::Run).then(|| self.moved.clone()),
             ),
             Origin::Agent { kind, .. } => Err(unknown(kind)),
             _ => Err(unknown("what the configuration names")),

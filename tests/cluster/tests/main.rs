@@ -23,6 +23,7 @@ mod kube_access;
 mod kube_flannel;
 mod kube_heal;
 mod kube_member;
+mod kube_move;
 mod kube_rights;
 mod kube_source;
 mod lab;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         kube_source::TESTS,
         kube_access::TESTS,
         kube_member::TESTS,
+        kube_move::TESTS,
         kube::TESTS,
         kube_rights::TESTS,
         kube_flannel::TESTS,

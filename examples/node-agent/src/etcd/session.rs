@@ -19,15 +19,13 @@ use super::source::Networks;
 use super::table::Table;
 use crate::luck;
 use crate::remote::backoff::Backoff;
-use crate::remote::facts::{Facts, Knows};
+use crate::remote::facts::{Facts, Knows, TO_SETTLE, changed};
 use crate::tenure::{Standing, Tenure, Term};
 
 /// A watch that is asked for has to begin within this time.
 const TO_BEGIN: Duration = Duration::from_secs(5);
 /// How long others have for making themselves known again after leases have run out because etcd was away.
 const TO_RETURN: Duration = Duration::from_secs(10);
-/// Addresses come and go in pairs: the host is looked at so long after the first.
-const TO_SETTLE: Duration = Duration::from_millis(50);
 /// What others do to this node's own keys is put right at most this often.
 const BETWEEN_REPAIRS: Duration = Duration::from_secs(1);
 
@@ -479,13 +477,6 @@ fn cancelled(answer: &WatchAnswer) -> End {
     End::Failed(Failure::Refused(format!(
         "the server has ended the watch: {reason}"
     )))
-}
-
-async fn changed(knows: Option<&Arc<dyn Knows>>) {
-    match knows {
-        Some(knows) => knows.changed().await,
-        None => std::future::pending().await,
-    }
 }
 
 async fn until(at: Option<Instant>) {

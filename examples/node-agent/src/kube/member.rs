@@ -82,6 +82,27 @@ impl Member {
         }
     }
 
+    /// Who knows where others reach it.
+    pub(super) fn knows(&self) -> Arc<dyn Knows> {
+        Arc::clone(&self.knows)
+    }
+
+    /// Whether others reach it by other addresses, or with another MTU, than it has told; or it has told nothing yet.
+    ///
+    /// # Errors
+    /// A sentence: this host has no such addresses any more.
+    pub(super) async fn has_moved(
+        &self,
+        layout: &Layout,
+        local: Option<IpAddr>,
+    ) -> Result<bool, String> {
+        let (Some(object), Some((told, _))) = (&self.node, &self.wanted) else {
+            return Ok(true);
+        };
+        let facts = self.facts(object, layout, local).await?;
+        Ok((&facts.addresses, facts.mtu) != (&told.underlay, told.mtu))
+    }
+
     /// Whether its `NodeNetwork` is as it should be, as far as has been seen.
     pub(super) fn is_intact(&self, table: &Table) -> bool {
         let Some((node, spec)) = &self.wanted else {

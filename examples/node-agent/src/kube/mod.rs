@@ -16,6 +16,7 @@ pub mod client;
 pub mod config;
 mod items;
 pub mod layout;
+mod line;
 pub mod member;
 mod patches;
 mod session;

@@ -7,13 +7,14 @@ use cni_core::cluster::PeerEvent;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use super::api::{Any, Event, INITIAL_EVENTS_END, Refusal};
 use super::client::{Client, Trouble, Watch};
+use super::line::{Line, escaped, take};
 use super::member::Member;
 use super::table::Table;
 use crate::luck;
 use crate::remote::Failure;
 use crate::remote::backoff::Backoff;
+use crate::remote::facts::{TO_SETTLE, changed};
 use crate::tenure::{Standing, Tenure};
 
 /// The next event of a list that is streamed has to come within this time.
@@ -53,7 +54,7 @@ pub(super) struct Own {
 }
 
 /// Why a connection is given up.
-enum End {
+pub(super) enum End {
     Failed(Failure),
     /// The server wants a pause.
     Busy(Duration, String),
@@ -61,18 +62,10 @@ enum End {
     Behind(String),
     /// The watch has ended as watches do.
     Over(Duration),
+    /// This host's addresses are not those any more that the connection was made with.
+    Moved(String),
     /// The server does not stream lists.
     NoStream(String),
-}
-
-/// What a line of a watch was.
-enum Line {
-    /// An object.
-    News,
-    /// Nothing but up to where all has been told.
-    Bookmark,
-    /// The list has been streamed.
-    Listed,
 }
 
 impl From<Trouble> for End {
@@ -130,6 +123,10 @@ impl Session {
         match end {
             End::Over(lived) if lived >= SHORT => Duration::ZERO,
             End::Over(_) => self.backoff.next(true, luck),
+            End::Moved(why) => {
+                tracing::info!("the API server is connected with anew: {why}");
+                self.backoff.next(true, luck)
+            }
             End::NoStream(why) => {
                 tracing::info!("lists are read page by page: {why}");
                 self.streams = false;
@@ -294,9 +291,11 @@ impl Session {
         length: Duration,
     ) -> Result<Infallible, End> {
         let over = begun + length + TO_END;
+        let knows = self.own.as_ref().map(|own| own.member.knows());
         let mut look = Some(self.keep().await?);
         let mut repaired = Instant::now();
         let mut repair: Option<Instant> = None;
+        let mut settled: Option<Instant> = None;
         loop {
             let word = self.own.as_ref().and_then(|own| own.member.word_due());
             tokio::select! {
@@ -321,9 +320,30 @@ impl Session {
                 () = until(look) => look = Some(self.keep().await?),
                 () = until(word) => self.say().await?,
                 () = news(self.own.as_mut()) => {}
+                () = changed(knows.as_ref()), if settled.is_none() => {
+                    settled = Some(Instant::now() + TO_SETTLE);
+                }
+                () = until(settled) => {
+                    settled = None;
+                    match self.has_moved().await {
+                        Ok(true) => look = Some(self.keep().await?),
+                        Ok(false) => {}
+                        Err(why) => return Err(End::Moved(why)),
+                    }
+                }
                 () = sleep_until(over) => return Err(End::Over(begun.elapsed())),
                 () = self.events.closed() => return Err(Failure::Away("nobody listens".to_owned()).into()),
             }
+        }
+    }
+
+    async fn has_moved(&self) -> Result<bool, String> {
+        match &self.own {
+            Some(own) => {
+                let local = self.client.local();
+                own.member.has_moved(self.table.layout(), local).await
+            }
+            None => Ok(false),
         }
     }
 
@@ -403,56 +423,6 @@ impl Session {
     }
 }
 
-/// Takes in a line of a watch.
-fn take(table: &mut Table, version: &mut Option<String>, line: &[u8]) -> Result<Line, End> {
-    let broken = |words: String| {
-        End::Failed(Failure::Nonsense(format!(
-            "the watch tells what makes no sense: {words}"
-        )))
-    };
-    let event: Event<'_> =
-        serde_json::from_slice(line).map_err(|error| broken(error.to_string()))?;
-    let object = event.object.get();
-    match &*event.kind {
-        "ADDED" | "MODIFIED" | "DELETED" => {
-            let record = table.layout().read(object.as_bytes()).map_err(broken)?;
-            if !record.version.is_empty() {
-                *version = Some(record.version.clone());
-            }
-            match &*event.kind {
-                "DELETED" => table.delete(&record.uid),
-                _ => table.put(record),
-            }
-            Ok(Line::News)
-        }
-        "BOOKMARK" => {
-            let any: Any =
-                serde_json::from_str(object).map_err(|error| broken(error.to_string()))?;
-            let meta = any.metadata;
-            if !meta.resource_version.is_empty() {
-                *version = Some(meta.resource_version);
-            }
-            let ends = meta.annotations.get(INITIAL_EVENTS_END);
-            Ok(match ends.is_some_and(|value| value == "true") {
-                true => Line::Listed,
-                false => Line::Bookmark,
-            })
-        }
-        "ERROR" => {
-            let refusal: Refusal =
-                serde_json::from_str(object).map_err(|error| broken(error.to_string()))?;
-            Err(match refusal.code {
-                410 => End::Behind(refusal.to_string()),
-                _ => End::Failed(Failure::Refused(format!("the watch has ended: {refusal}"))),
-            })
-        }
-        other => Err(broken(format!(
-            "an event {:?}",
-            super::api::plain(other, 40)
-        ))),
-    }
-}
-
 fn words(standing: &Standing) -> String {
     match standing {
         Standing::Holds(prefixes) => {
@@ -464,20 +434,6 @@ fn words(standing: &Standing) -> String {
         }
         Standing::Withheld(reason) => format!("no new pods: {reason}"),
     }
-}
-
-/// A token of the server's as part of a query.
-fn escaped(text: &str) -> String {
-    let mut all = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                all.push(byte.into())
-            }
-            _ => all.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    all
 }
 
 async fn news(own: Option<&mut Own>) {

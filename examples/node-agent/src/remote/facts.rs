@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use cni_core::cluster::Capability;
@@ -33,6 +34,17 @@ pub trait Knows: Send + Sync + std::fmt::Debug {
     /// loses nothing.
     async fn changed(&self) {
         std::future::pending().await
+    }
+}
+
+/// Addresses come and go in pairs: the host is looked at so long after the first.
+pub(crate) const TO_SETTLE: Duration = Duration::from_millis(50);
+
+/// Returns when somebody says that the facts may have changed; never where nobody is there to say so.
+pub(crate) async fn changed(knows: Option<&Arc<dyn Knows>>) {
+    match knows {
+        Some(knows) => knows.changed().await,
+        None => std::future::pending().await,
     }
 }
 
