@@ -1,6 +1,7 @@
 //! Servers in one namespace, clients in another: what a client's address looks like from the other side.
 
 use std::io::{self, Read, Write};
+use std::mem::MaybeUninit;
 use std::net::{
     IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket,
 };
@@ -40,13 +41,16 @@ impl UdpEcho {
     /// # Panics
     /// When the address cannot be bound.
     pub fn here(address: &str) -> Self {
-        let socket = UdpSocket::bind(address).expect("a free UDP address");
+        let socket = Socket::from(UdpSocket::bind(address).expect("a free UDP address"));
         let end = socket.try_clone().expect("another handle");
         Self {
-            _server: Server::start(end.into(), move || {
-                let mut buffer = [0; 64];
-                if let Ok((_, from)) = socket.recv_from(&mut buffer) {
-                    let _ = socket.send_to(from.to_string().as_bytes(), from);
+            _server: Server::start(end, move || {
+                let mut buffer = [MaybeUninit::uninit(); 64];
+                // When it is stopped it receives nothing from nowhere, where std's own socket panics.
+                if let Ok((_, from)) = socket.recv_from(&mut buffer)
+                    && let Some(address) = from.as_socket()
+                {
+                    let _ = socket.send_to(address.to_string().as_bytes(), &from);
                 }
             }),
         }
