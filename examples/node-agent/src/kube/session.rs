@@ -171,7 +171,12 @@ impl Session {
             tracing::info!("{} is reached again", self.client.server());
             self.tell([PeerEvent::InSync]);
         }
-        self.follow(&mut watch, begun, length).await
+        let Err(end) = self.follow(&mut watch, begun, length).await;
+        if begun.elapsed() >= SHORT {
+            // All was well, even if there was nothing to tell.
+            self.backoff.reset();
+        }
+        Err(end)
     }
 
     /// Follows from where everything is known.
