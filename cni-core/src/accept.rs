@@ -1,21 +1,29 @@
 //! Letting pods through a host whose own rules for forwarded packets drop them.
 //!
-//! A packet passes a hook when *every* chain there lets it: that a table of ours accepts it says nothing in another one. But
-//! chains run by priority, and can tell each other something by the packet's mark:
+//! A packet passes a hook when *every* chain there lets it: that a table of ours accepts it says nothing in another one. So
+//! a few plain rules stand where the host's own are, each with a comment that says which table of ours it is for, and of a form
+//! that `iptables` lists as one of its own.
+//!
+//! For a node's prefixes they are two for each ([`declare_prefixes`]): what comes from its pods, and what goes to them. No
+//! chain of ours has to look at each packet for that.
+//!
+//! For single attachments ([`declare`]) it is one, however many there are: chains run by priority, and can tell each other
+//! something by the packet's mark.
 //!
 //! ```text
-//! table inet cni_…                                        -2, -1   sets a bit of the mark of what it accepts
+//! table inet cni_…                                        -2       sets a bit of the mark of what it accepts
 //! table ip filter { chain FORWARD { policy drop } }        0       accepts what bears the bit: our one plain rule
 //! table inet cni_…                                         1       clears the bit
 //! ```
 //!
-//! So the bit lives inside the forward hook alone, the plain rule is one for each family, however many pods and networks there
-//! are, and what is accepted is decided in one place. The rule bears a comment that says which table of ours it is for, and
-//! is of a form that `iptables` lists as one of its own.
+//! So the bit lives inside the forward hook alone, and what is accepted is decided in one place.
 //!
-//! The rule is put where there is a chain `FORWARD` that may drop: into the table `filter` that `iptables-nft` uses, and into
-//! that of `iptables-legacy` where the namespace has one. A host whose rules are nftables' own needs the same rule in its own
-//! chain, which is the operator's: `meta mark & 0x00001000 == 0x00001000 accept`.
+//! The rules are put where there is a chain `FORWARD` that may drop: into the table `filter` that `iptables-nft` uses, and into
+//! that of `iptables-legacy` where the namespace has one. A host whose rules are nftables' own needs the same rules in its own
+//! chain, which is the operator's: `ip saddr 10.244.1.0/24 accept`, `ip daddr 10.244.1.0/24 accept`, and for attachments
+//! `meta mark & 0x00001000 == 0x00001000 accept`.
+
+use ipnetwork::IpNetwork;
 
 use crate::error::Result;
 use crate::host::Host;
@@ -23,7 +31,7 @@ use crate::host::firewall::{
     Action, ChainKind, ChainSpec, Family, Field, FirewallChange, Hook, HookPoint, Match, Rule,
     Table,
 };
-use crate::host::legacy::{LegacyChange, LegacyRule};
+use crate::host::legacy::{LegacyChange, LegacyMatch, LegacyRule};
 use crate::plan::{Change, Desired, Object, Place, Plan, Step};
 
 /// The bit of the packet's mark that says: accepted. It is not one of those that portmap (0x2000), kube-proxy (0x4000,
@@ -32,8 +40,6 @@ pub const ACCEPTED: u32 = 0x1000;
 
 /// Priority of the chain of attachments that are accepted or not: it clears the bit of what it does not accept.
 pub const ATTACHMENTS: i32 = -2;
-/// Priority of chains that accept whole prefixes: they only set the bit, after the others.
-pub const PREFIXES: i32 = -1;
 
 /// `NF_IP_PRI_FILTER`, where `FORWARD` is, and one more.
 const BEHIND: i32 = 1;
@@ -65,18 +71,67 @@ pub fn hook(priority: i32) -> Hook {
 /// Declares that what `owner`, a table of ours, accepts passes the host's own rules for these families.
 pub fn declare(desired: &mut Desired, owner: &Table, families: &[Family]) {
     for family in FAMILIES {
-        if !families.contains(&family) {
-            continue;
+        if families.contains(&family) {
+            let rule = (LegacyMatch::Mark(ACCEPTED), comment(owner));
+            share(desired, owner, family, &[rule]);
         }
-        let rule = Object::HostRule {
-            table: filter(family),
-            chain: FORWARD.to_owned(),
-            rule: plain(),
-            comment: comment(owner),
-        };
-        desired.share(Place::Host, rule);
-        desired.share(Place::Host, Object::LegacyRule(legacy(family, owner)));
     }
+}
+
+/// Declares that what these addresses send and are sent passes the host's own rules, for `owner`, a table of ours. Rules for
+/// others of its prefixes go, in the families that there are prefixes of.
+pub fn declare_prefixes(desired: &mut Desired, owner: &Table, prefixes: &[IpNetwork]) {
+    for family in FAMILIES {
+        let of_family = |prefix: &&IpNetwork| prefix.is_ipv6() == (family == Family::Ip6);
+        let of_family = prefixes.iter().filter(of_family);
+        let both = of_family.flat_map(|prefix| {
+            let owner = comment(owner);
+            [
+                (
+                    LegacyMatch::Source(*prefix),
+                    format!("{owner} from {prefix}"),
+                ),
+                (
+                    LegacyMatch::Destination(*prefix),
+                    format!("{owner} to {prefix}"),
+                ),
+            ]
+        });
+        let both: Vec<(LegacyMatch, String)> = both.collect();
+        if !both.is_empty() {
+            share(desired, owner, family, &both);
+        }
+    }
+}
+
+fn share(desired: &mut Desired, owner: &Table, family: Family, rules: &[(LegacyMatch, String)]) {
+    let plain = |(accepts, comment): &(LegacyMatch, String)| (plain(*accepts), comment.clone());
+    let legacy = |(accepts, comment): &(LegacyMatch, String)| LegacyRule {
+        family,
+        chain: FORWARD.to_owned(),
+        accepts: *accepts,
+        comment: comment.clone(),
+    };
+    let in_nftables = Object::HostRules {
+        table: filter(family),
+        chain: FORWARD.to_owned(),
+        owner: comment(owner),
+        rules: rules.iter().map(plain).collect(),
+    };
+    let in_legacy = Object::LegacyRules {
+        family,
+        chain: FORWARD.to_owned(),
+        owner: comment(owner),
+        rules: rules.iter().map(legacy).collect(),
+    };
+    desired.share(Place::Host, in_nftables);
+    desired.share(Place::Host, in_legacy);
+}
+
+/// Whether a comment is one of the owner's.
+pub(crate) fn is_of(owner: &str, comment: &str) -> bool {
+    let rest = comment.strip_prefix(owner);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
 }
 
 /// Whether a table is one whose chains have our rules: a change of it is worth a look.
@@ -95,7 +150,10 @@ pub async fn removal(host: &Host, owner: &Table) -> Result<Plan> {
         let table = filter(family);
         let found = host.firewall.chain_rules(&table, FORWARD).await?;
         let rules = found.unwrap_or_default().rules.into_iter();
-        let ours = rules.filter(|rule| rule.comment.as_deref() == Some(&comment));
+        let ours = rules.filter(|rule| {
+            let found = rule.comment.as_deref();
+            found.is_some_and(|found| is_of(&comment, found))
+        });
         let deletions = ours.map(|rule| FirewallChange::RuleDel {
             table: table.clone(),
             chain: FORWARD.to_owned(),
@@ -109,9 +167,11 @@ pub async fn removal(host: &Host, owner: &Table) -> Result<Plan> {
         if !deletions.is_empty() {
             plan.push(step(Change::Firewall(deletions)));
         }
-        let rule = legacy(family, owner);
-        if host.legacy.has(&rule).await? == Some(true) {
-            plan.push(step(Change::Legacy(LegacyChange::Delete(rule))));
+        let legacy = host.legacy.rules(family, FORWARD).await?;
+        for rule in legacy.into_iter().flatten() {
+            if is_of(&comment, &rule.comment) {
+                plan.push(step(Change::Legacy(LegacyChange::Delete(rule))));
+            }
         }
     }
     Ok(plan)
@@ -124,24 +184,23 @@ fn filter(family: Family) -> Table {
     }
 }
 
-fn plain() -> Rule {
-    let accepted = Match::Bits {
-        field: Field::Mark,
-        bits: ACCEPTED,
-        all: true,
+fn plain(accepts: LegacyMatch) -> Rule {
+    let accepted = match accepts {
+        LegacyMatch::Mark(bits) => Match::Bits {
+            field: Field::Mark,
+            bits,
+            all: true,
+        },
+        LegacyMatch::Source(prefix) if prefix.is_ipv6() => Match::within(Field::Ipv6Source, prefix),
+        LegacyMatch::Source(prefix) => Match::within(Field::Ipv4Source, prefix),
+        LegacyMatch::Destination(prefix) if prefix.is_ipv6() => {
+            Match::within(Field::Ipv6Destination, prefix)
+        }
+        LegacyMatch::Destination(prefix) => Match::within(Field::Ipv4Destination, prefix),
     };
     Rule::new([accepted], Action::Accept)
 }
 
 fn comment(owner: &Table) -> String {
     format!("{COMMENT}{owner}")
-}
-
-fn legacy(family: Family, owner: &Table) -> LegacyRule {
-    LegacyRule {
-        family,
-        chain: FORWARD.to_owned(),
-        mark: ACCEPTED,
-        comment: comment(owner),
-    }
 }

@@ -4,21 +4,33 @@
 use std::fmt;
 
 use async_trait::async_trait;
+use ipnetwork::IpNetwork;
 
 use super::firewall::Family;
 use crate::error::Result;
 
-/// A rule of ours in a chain of the table `filter`: accepts packets that bear these bits in their mark.
+/// A rule of ours in a chain of the table `filter`: it accepts some packets.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LegacyRule {
     /// [`Family::Ip`] or [`Family::Ip6`].
     pub family: Family,
     /// Chain.
     pub chain: String,
-    /// Bits of the mark.
-    pub mark: u32,
-    /// Comment: whose the rule is.
+    /// Which packets it accepts.
+    pub accepts: LegacyMatch,
+    /// Comment: whose the rule is, and which of them.
     pub comment: String,
+}
+
+/// Which packets a rule accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum LegacyMatch {
+    /// Those that bear these bits in their mark. `-m mark --mark BITS/BITS`
+    Mark(u32),
+    /// Those from these addresses, of the rule's family. `-s PREFIX`
+    Source(IpNetwork),
+    /// Those to these addresses, of the rule's family. `-d PREFIX`
+    Destination(IpNetwork),
 }
 
 /// A change to the table `filter`. `Display` is the command.
@@ -34,37 +46,58 @@ pub enum LegacyChange {
 /// The legacy tables of one network namespace.
 #[async_trait]
 pub trait LegacyTables: Send + Sync + fmt::Debug {
-    /// Whether the rule is there; `None` where the namespace has no legacy table `filter` of the family. Asking makes none.
+    /// The rules of a chain that could be ours, in order: those of the forms that [`LegacyRule`] has, with whatever comment.
+    /// `None` where the namespace has no legacy table `filter` of the family. Asking makes none.
     ///
     /// # Errors
     /// [`ErrorKind::Io`](crate::ErrorKind::Io) where there is such a table and the program cannot be run.
-    async fn has(&self, rule: &LegacyRule) -> Result<Option<bool>>;
+    async fn rules(&self, family: Family, chain: &str) -> Result<Option<Vec<LegacyRule>>>;
 
     /// Makes a change.
     ///
     /// # Errors
-    /// As [`LegacyTables::has`], and what the program says.
+    /// As [`LegacyTables::rules`], and what the program says.
     async fn apply(&self, change: &LegacyChange) -> Result<()>;
 }
 
 impl LegacyRule {
     /// The program's arguments behind the verb.
     pub fn arguments(&self) -> Vec<String> {
-        let mark = format!("{0:#x}/{0:#x}", self.mark);
-        let words = [
-            &self.chain,
-            "-m",
-            "mark",
-            "--mark",
-            &mark,
-            "-m",
-            "comment",
-            "--comment",
-            &self.comment,
-            "-j",
-            "ACCEPT",
-        ];
-        words.map(str::to_owned).into()
+        let (before, value): (&[&str], String) = match self.accepts {
+            LegacyMatch::Mark(bits) => (&["-m", "mark", "--mark"], format!("{bits:#x}/{bits:#x}")),
+            LegacyMatch::Source(prefix) => (&["-s"], prefix.to_string()),
+            LegacyMatch::Destination(prefix) => (&["-d"], prefix.to_string()),
+        };
+        let mut words: Vec<&str> = vec![&self.chain];
+        words.extend(before);
+        words.push(&value);
+        words.extend(["-m", "comment", "--comment", &self.comment, "-j", "ACCEPT"]);
+        words.into_iter().map(str::to_owned).collect()
+    }
+
+    /// What a line of `iptables-legacy -S` says, when it is of one of our forms.
+    #[cfg_attr(not(feature = "kernel"), allow(dead_code))]
+    fn parse(family: Family, line: &str) -> Option<Self> {
+        let (before, quoted) = line.split_once(" -m comment --comment ")?;
+        let comment = quoted.strip_suffix(" -j ACCEPT")?;
+        let words: Vec<&str> = before.split(' ').collect();
+        let (chain, accepts) = match words.as_slice() {
+            ["-A", chain, "-m", "mark", "--mark", mark] => {
+                let (bits, mask) = mark.split_once('/').unwrap_or((mark, mark));
+                let bits = (bits == mask).then_some(bits)?.strip_prefix("0x")?;
+                let bits = u32::from_str_radix(bits, 16).ok()?;
+                (chain, LegacyMatch::Mark(bits))
+            }
+            ["-A", chain, "-s", prefix] => (chain, LegacyMatch::Source(prefix.parse().ok()?)),
+            ["-A", chain, "-d", prefix] => (chain, LegacyMatch::Destination(prefix.parse().ok()?)),
+            _ => return None,
+        };
+        Some(Self {
+            family,
+            chain: (*chain).to_owned(),
+            accepts,
+            comment: comment.trim_matches('"').to_owned(),
+        })
     }
 
     fn command(&self, f: &mut fmt::Formatter<'_>, verb: &str) -> fmt::Result {
@@ -120,29 +153,39 @@ mod program {
 
     #[async_trait]
     impl LegacyTables for LegacyProgram {
-        async fn has(&self, rule: &LegacyRule) -> Result<Option<bool>> {
-            if !has_filter(rule.family) {
+        async fn rules(&self, family: Family, chain: &str) -> Result<Option<Vec<LegacyRule>>> {
+            if !has_filter(family) {
                 return Ok(None);
             }
-            // 1 says that the rule is not there; other failures are told as such (`do_parse` in iptables/xshared.c).
-            let output = run(rule, "-C")?;
-            match output.status.code() {
-                Some(0) => Ok(Some(true)),
-                Some(1) => Ok(Some(false)),
-                _ => Err(failed("-C", rule, &output)),
+            let arguments = ["-S".to_owned(), chain.to_owned()];
+            let output = run(family, &arguments)?;
+            if !output.status.success() {
+                return Err(failed(&arguments, &output));
             }
+            let text = String::from_utf8_lossy(&output.stdout);
+            let rules = text
+                .lines()
+                .filter_map(|line| LegacyRule::parse(family, line));
+            Ok(Some(rules.collect()))
         }
 
         async fn apply(&self, change: &LegacyChange) -> Result<()> {
             let (verb, rule) = match change {
                 LegacyChange::Insert(rule) => ("-I", rule),
-                LegacyChange::Delete(rule) if self.has(rule).await? != Some(true) => return Ok(()),
-                LegacyChange::Delete(rule) => ("-D", rule),
+                LegacyChange::Delete(rule) => {
+                    let found = self.rules(rule.family, &rule.chain).await?;
+                    if !found.is_some_and(|rules| rules.contains(rule)) {
+                        return Ok(());
+                    }
+                    ("-D", rule)
+                }
             };
-            let output = run(rule, verb)?;
+            let mut arguments = vec![verb.to_owned()];
+            arguments.extend(rule.arguments());
+            let output = run(rule.family, &arguments)?;
             match output.status.success() {
                 true => Ok(()),
-                false => Err(failed(verb, rule, &output)),
+                false => Err(failed(&arguments, &output)),
             }
         }
     }
@@ -164,13 +207,13 @@ mod program {
         names.is_ok_and(|names| names.lines().any(|name| name == "filter"))
     }
 
-    fn run(rule: &LegacyRule, verb: &str) -> Result<Output> {
-        let plain = match rule.family {
+    fn run(family: Family, words: &[String]) -> Result<Output> {
+        let plain = match family {
             Family::Ip6 => "ip6tables",
             _ => "iptables",
         };
-        let mut arguments = vec!["-w".to_owned(), WAIT.to_owned(), verb.to_owned()];
-        arguments.extend(rule.arguments());
+        let mut arguments = vec!["-w".to_owned(), WAIT.to_owned()];
+        arguments.extend_from_slice(words);
         for name in [format!("{plain}-legacy"), plain.to_owned()] {
             for directory in DIRECTORIES {
                 let program = format!("{directory}{name}");
@@ -210,11 +253,11 @@ mod program {
         })
     }
 
-    fn failed(verb: &str, rule: &LegacyRule, output: &Output) -> Error {
+    fn failed(arguments: &[String], output: &Output) -> Error {
         let said = String::from_utf8_lossy(&output.stderr);
         let message = format!(
-            "iptables-legacy {verb} {} failed ({}): {}",
-            rule.arguments().join(" "),
+            "iptables-legacy {} failed ({}): {}",
+            arguments.join(" "),
             output.status,
             said.trim()
         );
@@ -226,17 +269,50 @@ mod program {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_change_prints_as_the_command() {
-        let rule = LegacyRule {
+    fn rule(accepts: LegacyMatch) -> LegacyRule {
+        LegacyRule {
             family: Family::Ip6,
             chain: "FORWARD".to_owned(),
-            mark: 0x1000,
+            accepts,
             comment: "a comment".to_owned(),
-        };
+        }
+    }
+
+    #[test]
+    fn a_change_prints_as_the_command() {
         assert_eq!(
-            LegacyChange::Insert(rule).to_string(),
+            LegacyChange::Insert(rule(LegacyMatch::Mark(0x1000))).to_string(),
             "ip6tables-legacy -I FORWARD -m mark --mark 0x1000/0x1000 -m comment --comment 'a comment' -j ACCEPT"
         );
+        let prefix = "fd00:1::/64".parse().unwrap();
+        assert_eq!(
+            LegacyChange::Delete(rule(LegacyMatch::Source(prefix))).to_string(),
+            "ip6tables-legacy -D FORWARD -s fd00:1::/64 -m comment --comment 'a comment' -j ACCEPT"
+        );
+    }
+
+    #[test]
+    fn what_the_program_lists_is_read_and_what_is_of_another_form_is_not() {
+        let prefix = "fd00:1::/64".parse().unwrap();
+        for accepts in [
+            LegacyMatch::Mark(0x1000),
+            LegacyMatch::Source(prefix),
+            LegacyMatch::Destination(prefix),
+        ] {
+            let rule = rule(accepts);
+            let line = format!("-A {}", rule.arguments().join(" "));
+            let line = line.replace("a comment", "\"a comment\"");
+            assert_eq!(LegacyRule::parse(Family::Ip6, &line), Some(rule), "{line}");
+        }
+        for line in [
+            "-P FORWARD DROP",
+            "-A FORWARD -s fd00::/8 -j ACCEPT",
+            "-A FORWARD -s fd00::/8 -m comment --comment ours -j DROP",
+            "-A FORWARD -s fd00::/8 -d fd00::/8 -m comment --comment ours -j ACCEPT",
+            "-A FORWARD -m mark --mark 0x1000/0x3000 -m comment --comment ours -j ACCEPT",
+            "-A FORWARD ! -s fd00::/8 -m comment --comment ours -j ACCEPT",
+        ] {
+            assert_eq!(LegacyRule::parse(Family::Ip6, line), None, "{line}");
+        }
     }
 }

@@ -40,8 +40,9 @@
 //! The rule is one, however many pods there are; its comment says `cni: accepted by inet cni_firewall`, it lists in
 //! `iptables -S` as any other, and goes with the last attachment. Who flushes it (a `dockerd` that starts anew does not) is told
 //! by CHECK, and the next ADD puts it back. A network of IPv4 alone needs and touches nothing of IPv6. The networks of
-//! [`cluster`](super::cluster)s have rules of their own in the same places, for all that their node's pods send and are sent;
-//! there the agent puts them back at once (in legacy tables, of which the kernel tells no changes, at its next sweep).
+//! [`cluster`](super::cluster)s have rules of their own in the same places, two for each of the node's prefixes, for all that
+//! its pods send and are sent (`-s 10.244.1.0/24 -j ACCEPT`, `-d 10.244.1.0/24 -j ACCEPT`; in an operator's nftables they are the
+//! operator's to add); there the agent puts them back at once (in legacy tables, of which the kernel tells no changes, at its next sweep).
 //!
 //! A host that uses bit 12 for something else, between the routing decision and what is behind the forward hook, loses it there.
 //!

@@ -8,7 +8,6 @@ use crate::accept;
 use crate::cluster::Node;
 use crate::error::{Error, ErrorKind};
 use crate::fabric::{Census, Facts, Item, NextHopIds, Reach, Uplink, tables};
-use crate::host::firewall::Family;
 use crate::host::forwarding::{Entry, Hop, NextHop, PolicyRule, Route, Via};
 use crate::host::netlink;
 use crate::plan::{Desired, Object, Place};
@@ -215,16 +214,11 @@ pub fn vtep_address(node: &Node, ipv6: bool) -> Option<IpAddr> {
     prefixes(node, ipv6).next().map(|prefix| prefix.network())
 }
 
-/// Declares that what the network's table accepts, all that this node's pods send and are sent, passes the host's own rules
-/// for forwarded packets ([`accept`]).
+/// Declares that all that this node's pods send and are sent passes the host's own rules for forwarded packets ([`accept`]).
 pub fn accepted(desired: &mut Desired, network: &NetworkName, me: &Node, facts: &Facts) {
-    let has = |ipv6: bool| prefixes(me, ipv6).next().is_some() && (facts.ipv6 || !ipv6);
-    let families = [
-        has(false).then_some(Family::Ip),
-        has(true).then_some(Family::Ip6),
-    ];
-    let families: Vec<Family> = families.into_iter().flatten().collect();
-    accept::declare(desired, &tables::table(network), &families);
+    let mut own: Vec<IpNetwork> = prefixes(me, false).collect();
+    own.extend(prefixes(me, true).filter(|_| facts.ipv6));
+    accept::declare_prefixes(desired, &tables::table(network), &own);
 }
 
 /// The node passes packets on, in each family that its pods have.

@@ -246,8 +246,16 @@ fn the_hosts_own_rules_let_through_the_families_of_the_nodes_pods() {
         accepted(&mut desired, &"pods".parse().unwrap(), me, facts);
         let objects = desired.items.into_iter().map(|item| item.object);
         let places = objects.map(|object| match object {
-            Object::HostRule { table, chain, .. } => format!("{table} {chain}"),
-            Object::LegacyRule(rule) => format!("legacy {} {}", rule.family, rule.chain),
+            Object::HostRules {
+                table,
+                chain,
+                rules,
+                ..
+            } => {
+                assert_eq!(rules.len(), 2, "{rules:?}");
+                format!("{table} {chain}")
+            }
+            Object::LegacyRules { family, chain, .. } => format!("legacy {family} {chain}"),
             other => panic!("{other:?}"),
         });
         places.collect::<Vec<String>>()

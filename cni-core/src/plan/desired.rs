@@ -1,6 +1,6 @@
 //! What must exist, as plain values.
 
-use crate::host::firewall::{Element, Rule, Table, TableSpec};
+use crate::host::firewall::{Element, Family, Rule, Table, TableSpec};
 use crate::host::legacy::LegacyRule;
 use crate::host::netlink::{Address, MacAddr, NewLinkKind, PortSettings, Route, Tbf, Vlan};
 
@@ -101,20 +101,29 @@ pub enum Object {
         /// Name.
         chain: String,
     },
-    /// A rule of ours, known by its comment, at the head of another program's base chain; nothing where there is no such chain
-    /// or it has neither a policy nor a rule that could drop.
-    HostRule {
+    /// Rules of ours, known by their comments, at the head of another program's base chain; nothing where there is no such chain
+    /// or it has neither a policy nor a rule that could drop. Others of this owner go.
+    HostRules {
         /// The chain's table.
         table: Table,
         /// The chain.
         chain: String,
-        /// The rule.
-        rule: Rule,
-        /// Its comment.
-        comment: String,
+        /// What the owner's comments are or begin with, ahead of a space.
+        owner: String,
+        /// The rules, each with its comment.
+        rules: Vec<(Rule, String)>,
     },
-    /// A rule of ours in a legacy table; nothing where there is no such table.
-    LegacyRule(LegacyRule),
+    /// The same in a legacy table; nothing where there is no such table.
+    LegacyRules {
+        /// [`Family::Ip`] or [`Family::Ip6`].
+        family: Family,
+        /// The chain of the table `filter`.
+        chain: String,
+        /// As of [`Object::HostRules`].
+        owner: String,
+        /// The rules.
+        rules: Vec<LegacyRule>,
+    },
     /// What goes out by a link is held to a rate.
     Tbf {
         /// Name of the link.

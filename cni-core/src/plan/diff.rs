@@ -7,7 +7,7 @@ use crate::host::firewall::{ChainState, Element, FirewallChange, Table, TableSpe
 use crate::host::netlink::{Address, LinkKind, NetlinkChange, NewLinkKind, PortSettings, Route};
 
 use super::diff_claim::claim;
-use super::diff_firewall::{chain, host_rule, legacy_rule};
+use super::diff_firewall::{chain, host_rules, legacy_rules};
 use super::diff_link::link;
 use super::diff_traffic::{redirect, tbf};
 use super::diff_vlan::vlans;
@@ -184,13 +184,18 @@ fn one(observed: &Observed, out: &mut Output<'_>) -> Result<bool> {
             element,
         } => element_of(table, set, element, state, out),
         Object::Chain { table, chain: name } => chain(table, name, state, out),
-        Object::HostRule {
+        Object::HostRules {
             table,
             chain,
-            rule,
-            comment,
-        } => host_rule((table, chain), rule, comment, state, out),
-        Object::LegacyRule(rule) => legacy_rule(rule, state, out),
+            owner,
+            rules,
+        } => host_rules((table, chain), owner, rules, state, out),
+        Object::LegacyRules {
+            family,
+            chain,
+            owner,
+            rules,
+        } => legacy_rules((*family, chain), owner, rules, state, out),
         Object::Tbf { link, tbf: wanted } => tbf(link, wanted, state, out)?,
         Object::Redirect { link, to } => redirect(link, to, state, out),
         Object::Claim {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::error::Result;
-use crate::host::firewall::{ChainRules, Element, Table, TableSpec, TableState, Value};
+use crate::host::firewall::{ChainRules, Element, Family, Table, TableSpec, TableState, Value};
 use crate::host::legacy::LegacyRule;
 use crate::host::netlink::{Address, Link, LinkFilter, Netlink, Route, Traffic, Vlan};
 use crate::host::{Firewall, Sysctl};
@@ -54,8 +54,8 @@ pub struct PlaceState {
     pub elements: BTreeMap<(Table, String, Vec<Value>), Element>,
     /// Chains of other programs by table and name; `None` for one that does not exist.
     pub chains: BTreeMap<(Table, String), Option<ChainRules>>,
-    /// Whether a rule is in a legacy table; `None` where there is no such table.
-    pub legacy: BTreeMap<LegacyRule, Option<bool>>,
+    /// Rules of chains in legacy tables that could be ours, by family and chain; `None` where there is no such table.
+    pub legacy: BTreeMap<(Family, String), Option<Vec<LegacyRule>>>,
 }
 
 impl Observed {
@@ -149,13 +149,13 @@ async fn read(handles: &Handles<'_>, declared: &Declared, observed: &mut Observe
                 state.tables.insert(table.clone(), found);
             }
         }
-        Object::HostRule { table, chain, .. } => {
+        Object::HostRules { table, chain, .. } => {
             let found = firewall.chain_rules(table, chain).await?;
             state.chains.insert((table.clone(), chain.clone()), found);
         }
-        Object::LegacyRule(rule) => {
-            let found = handles.host.legacy.has(rule).await?;
-            state.legacy.insert(rule.clone(), found);
+        Object::LegacyRules { family, chain, .. } => {
+            let found = handles.host.legacy.rules(*family, chain).await?;
+            state.legacy.insert((*family, chain.clone()), found);
         }
         Object::Element {
             table,

@@ -10,7 +10,7 @@ use ipnetwork::IpNetwork;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::conntrack::{Conntrack, Flow, FlowFilter};
 use crate::host::firewall::{
-    ChainRules, Element, Firewall, FirewallChange, Table, TableState, Value,
+    ChainRules, Element, Family, Firewall, FirewallChange, Table, TableState, Value,
 };
 use crate::host::forwarding::{Change, Entry, Failed, Forwarding, Scope};
 use crate::host::legacy::{LegacyChange, LegacyRule, LegacyTables};
@@ -273,9 +273,9 @@ impl Firewall for Wrapped<dyn Firewall> {
 
 #[async_trait]
 impl LegacyTables for Wrapped<dyn LegacyTables> {
-    async fn has(&self, rule: &LegacyRule) -> Result<Option<bool>> {
+    async fn rules(&self, family: Family, chain: &str) -> Result<Option<Vec<LegacyRule>>> {
         self.faults.count_read();
-        self.inner.has(rule).await
+        self.inner.rules(family, chain).await
     }
 
     async fn apply(&self, change: &LegacyChange) -> Result<()> {

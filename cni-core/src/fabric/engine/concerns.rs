@@ -45,7 +45,7 @@ impl Engine {
         let of_host = |declared: &&Declared| {
             matches!(
                 declared.object,
-                Object::HostRule { .. } | Object::LegacyRule(_)
+                Object::HostRules { .. } | Object::LegacyRules { .. }
             )
         };
         let items = known.base.desired.items.iter().filter(of_host).cloned();

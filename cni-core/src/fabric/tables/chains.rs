@@ -11,7 +11,6 @@ use crate::host::firewall::{
 use super::super::Census;
 use super::sets::{FAMILIES, Set, from_sets, full_length, lengths};
 use super::{Inner, Tunnel};
-use crate::accept;
 
 /// `NF_IP_PRI_NAT_SRC`.
 const SRCNAT: i32 = 100;
@@ -93,17 +92,6 @@ pub(super) fn untracked(tunnel: &Tunnel) -> [ChainSpec; 2] {
         let rules = vec![Rule::new(carriers(), Action::Notrack)];
         ChainSpec::base(name, filter(point, RAW), rules)
     })
-}
-
-/// What this node's pods send and are sent passes the host's own rules for forwarded packets.
-pub(super) fn forward(own: &[IpNetwork]) -> ChainSpec {
-    let both = own.iter().flat_map(|prefix| {
-        let ipv6 = prefix.is_ipv6();
-        [source(ipv6), destination(ipv6)].map(|field| Match::within(field, *prefix))
-    });
-    let accepted = |pods| Rule::new([pods], Action::MarkSet(accept::ACCEPTED));
-    let hook = accept::hook(accept::PREFIXES);
-    ChainSpec::base("forward", hook, both.map(accepted).collect())
 }
 
 pub(super) fn input(tunnel: &Tunnel, census: &Census) -> ChainSpec {

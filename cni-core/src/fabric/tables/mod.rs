@@ -33,15 +33,6 @@
 //!     @th,224,16 0x800 ip saddr . @th,336,32 @from44_32 return
 //!     counter drop                                  # a source that is not the peer's
 //!   }
-//!   chain forward {
-//!     type filter hook forward priority -1;         # past the host's own rules, see `accept`
-//!     ip saddr 10.244.1.0/24 meta mark set meta mark | 0x00001000
-//!     ip daddr 10.244.1.0/24 meta mark set meta mark | 0x00001000
-//!   }
-//!   chain forwarded {
-//!     type filter hook forward priority 1;
-//!     meta mark set meta mark & 0xffffefff
-//!   }
 //! }
 //! ```
 
@@ -57,7 +48,6 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
-use crate::accept;
 use crate::cluster::Node;
 use crate::host::firewall::{Family, Table, TableSpec, TableState};
 use crate::spec::NetworkName;
@@ -65,10 +55,10 @@ use crate::spec::names::{base32, hash128};
 
 use super::census::Lengths;
 use super::{Census, Item, Member};
-use chains::{forward, input, postrouting, untracked};
+use chains::{input, postrouting, untracked};
 use sets::{Set, full_length, length_of, peer_sets, pod_sets};
 
-/// What a network's table is for, beside letting the node's own pods through the host's rules for forwarded packets.
+/// What a network's table is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Purpose {
     /// What leaves the cluster's pods and nodes gets this node's address.
@@ -153,9 +143,6 @@ impl Purpose {
             spec.sets.extend(peer_sets(census));
             spec.chains.extend(untracked(tunnel));
             spec.chains.push(input(tunnel, census));
-        }
-        if !own.is_empty() {
-            spec.chains.extend([forward(own), accept::cleared()]);
         }
         (!spec.chains.is_empty()).then_some(spec)
     }

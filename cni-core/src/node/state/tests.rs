@@ -60,11 +60,12 @@ fn what_is_no_state_counts_as_none_and_is_replaced() {
     let directory = tempfile::tempdir().unwrap();
     let dir = state_dir(directory.path(), "net", 167);
     fs::create_dir_all(dir.path()).unwrap();
+    let state = state();
     for text in ["", "{}", "{\"network\":\"net\"", "[1]", "\u{0}"] {
         fs::write(dir.file(), text).unwrap();
         assert_eq!(dir.read().unwrap(), None, "{text:?}");
-        dir.write(&state()).unwrap();
-        assert_eq!(dir.read().unwrap(), Some(state()));
+        dir.write(&state).unwrap();
+        assert_eq!(dir.read().unwrap(), Some(state.clone()));
     }
 }
 

@@ -12,7 +12,7 @@ use crate::backend::*;
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::conntrack::{Conntrack, Flow, FlowFilter};
-use crate::host::firewall::{Element, FirewallChange, Table, TableState, Value};
+use crate::host::firewall::{Element, Family, FirewallChange, Table, TableState, Value};
 use crate::host::legacy::{LegacyChange, LegacyRule};
 use crate::host::lock::Guard;
 use crate::host::netlink::*;
@@ -365,7 +365,7 @@ impl Guard for Nothing {}
 
 #[async_trait]
 impl LegacyTables for Nothing {
-    async fn has(&self, _: &LegacyRule) -> Result<Option<bool>> {
+    async fn rules(&self, _: Family, _: &str) -> Result<Option<Vec<LegacyRule>>> {
         Ok(None)
     }
     async fn apply(&self, change: &LegacyChange) -> Result<()> {

@@ -32,13 +32,16 @@ impl FakeKernel {
 
 #[async_trait]
 impl LegacyTables for Handle {
-    async fn has(&self, rule: &LegacyRule) -> Result<Option<bool>> {
+    async fn rules(&self, family: Family, chain: &str) -> Result<Option<Vec<LegacyRule>>> {
         let mut state = self.kernel.state();
         let Ok(namespace) = state.namespace(self.ns) else {
             return Ok(None);
         };
-        let table = namespace.legacy.get(&rule.family);
-        Ok(table.map(|rules| rules.contains(rule)))
+        let of_chain = |rules: &Vec<LegacyRule>| {
+            let rules = rules.iter().filter(|rule| rule.chain == chain);
+            rules.cloned().collect()
+        };
+        Ok(namespace.legacy.get(&family).map(of_chain))
     }
 
     async fn apply(&self, change: &LegacyChange) -> Result<()> {
