@@ -109,8 +109,17 @@ impl VxlanFabric {
         let local = local.ok_or_else(no_address)?;
         let mut vxlan = Vxlan::new(self.config.vni, port);
         vxlan.local = Some(local);
+        vxlan.lower = self.lower(facts, local);
         vxlan.source_ports = self.config.source_ports;
         Ok((vxlan, vec![local]))
+    }
+
+    /// The link that a device which is there is bound to, as Flannel's is to the one with its outer address: the kernel does not
+    /// release it, and to make the device anew for that would break what goes through it. A device that we make has none.
+    fn lower(&self, facts: &Facts, local: IpAddr) -> Option<String> {
+        let lower = facts.bound.get(&self.device)?;
+        let bearer = desired::bearer(facts, local)?;
+        (bearer.link == *lower).then(|| lower.to_string())
     }
 
     /// The largest packet that fits in the tunnel, and what was made of the configured one.

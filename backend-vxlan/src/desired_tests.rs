@@ -367,3 +367,19 @@ fn the_device_has_the_configured_source_ports() {
         assert!(text.contains("srcport 40000 40003"), "{text}");
     }
 }
+
+#[test]
+fn a_device_stays_bound_to_the_link_that_bears_its_outer_address() {
+    let fabric = fabric(r#","dataPath":"classic","device":"flannel.1""#);
+    let me = node(1, &["10.244.1.0/24"], &["192.0.2.1"]);
+    for (name, lower, stays) in [
+        ("flannel.1", "eth0", Some("eth0")),
+        ("flannel.1", "eth1", None),
+        ("flannel.2", "eth0", None),
+    ] {
+        let mut facts = facts();
+        facts.bound.insert(name.into(), lower.into());
+        let base = base_of(&fabric, &[&me], &facts);
+        assert_eq!(device(&base).lower.as_deref(), stays, "{name} on {lower}");
+    }
+}

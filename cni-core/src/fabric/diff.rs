@@ -46,6 +46,8 @@ pub(super) enum Why {
     Twice,
     /// Nobody wants it.
     Surplus,
+    /// Another program has left it on our device.
+    Left,
 }
 
 /// All that has to be done: first what is made and replaced, then what goes.
@@ -141,6 +143,7 @@ impl Told {
             ),
             Why::Behind => format!("{what} stands behind another program's"),
             Why::Twice => format!("{what} is there twice"),
+            Why::Left => format!("{what} through our device is another program's"),
             Why::Surplus if whose.is_some() => format!("{what} is not wanted any more"),
             Why::Surplus => format!("{what} belongs to no node of the cluster"),
         }

@@ -23,6 +23,8 @@ pub struct Facts {
     pub next_hops: bool,
     /// Whether new links speak IPv6.
     pub ipv6: bool,
+    /// VXLAN devices whose outer packets leave by one link (`dev`), by name, and that link.
+    pub bound: BTreeMap<Arc<str>, Arc<str>>,
 }
 
 /// What was read in one go.
@@ -50,8 +52,14 @@ pub(super) fn tells_of_segments(protocol: u8) -> bool {
 pub(super) async fn read(host: &Host, owner: &Owner) -> Result<Read> {
     let mut uplinks = BTreeMap::new();
     let mut devices = Vec::new();
+    let mut bound = BTreeMap::new();
     let alias = owner.network.shared_alias();
     for link in host.netlink.links(LinkFilter::All).await? {
+        if let LinkKind::Vxlan(vxlan) = &link.kind
+            && let Some(lower) = &vxlan.lower
+        {
+            bound.insert(link.name.as_str().into(), lower.as_str().into());
+        }
         if is_device(&link, owner, &alias) {
             devices.push(link.name);
         } else if !is_attachment(&link) {
@@ -96,6 +104,7 @@ pub(super) async fn read(host: &Host, owner: &Owner) -> Result<Read> {
         uplinks,
         next_hops: host.forwarding.has_next_hops().await?,
         ipv6: has_ipv6(host).await?,
+        bound,
     };
     Ok(Read { facts, devices })
 }

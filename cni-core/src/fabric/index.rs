@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 
@@ -27,6 +28,8 @@ pub(super) struct Index {
     seed: Seed,
     /// Our protocol.
     protocol: u8,
+    /// Our tunnel's device.
+    device: Option<Arc<str>>,
     /// Sorted once [`Index::seal`] has been called.
     records: Vec<Record>,
     /// Where the records begin whose keys have these highest bits: the place of a key without a search through cold memory.
@@ -66,6 +69,12 @@ const YIELDS: u32 = 32;
 const TWICE: u32 = 64;
 const FLAG_BITS: u32 = 7;
 
+/// `RTPROT_BOOT`, which a program has that says nothing, and `RTPROT_STATIC`.
+const HAND_MADE: [u8; 2] = [3, 4];
+
+/// `RT_TABLE_MAIN`.
+const MAIN: u32 = 254;
+
 /// Another program's entry in the way of ours.
 #[derive(Debug)]
 pub(super) struct Clash {
@@ -89,6 +98,7 @@ impl Index {
         Self {
             seed,
             protocol,
+            device: None,
             records: Vec::new(),
             starts: Vec::new(),
             wrong: BTreeMap::new(),
@@ -96,6 +106,12 @@ impl Index {
             clashes: Vec::new(),
             contested: Vec::new(),
         }
+    }
+
+    /// Routes that another program has left on this device of ours are taken in place of clashes ([`Index::is_left`]).
+    pub(super) fn with_device(mut self, device: Option<Arc<str>>) -> Self {
+        self.device = device;
+        self
     }
 
     /// This is wanted.
@@ -141,6 +157,9 @@ impl Index {
             && !self.is_ours(entry)
         {
             self.see_foreign(entry);
+            if self.is_left(entry) {
+                self.surplus.push((item, None));
+            }
             return;
         }
         let (key, value) = (key_of(self.seed, &item), value_of(self.seed, &item));
@@ -240,9 +259,12 @@ impl Index {
         let mut surplus = std::mem::take(&mut self.surplus);
         surplus.sort_by_cached_key(|(item, _)| (std::cmp::Reverse(item.stage()), sort_key(item)));
         surplus.dedup_by(|later, first| later.0 == first.0);
-        let steps = surplus.into_iter().map(|(item, whose)| Step {
-            item,
-            told: Told::surplus(whose),
+        let steps = surplus.into_iter().map(|(item, whose)| {
+            let mut told = Told::surplus(whose);
+            if matches!(&item, Item::Entry(entry) if !self.is_ours(entry)) {
+                told.why = Why::Left;
+            }
+            Step { item, told }
         });
         steps.collect()
     }
@@ -302,6 +324,22 @@ impl Index {
         }
     }
 
+    /// A route as Flannel makes it, of a protocol that names nobody: to a prefix, by that prefix's base address, on our tunnel's device.
+    /// It leads to a neighbour of that device, which is ours or not there.
+    fn is_left(&self, entry: &Entry) -> bool {
+        let (Some(device), Entry::Route(route)) = (&self.device, entry) else {
+            return false;
+        };
+        let Via::Hop(hop) = &route.via else {
+            return false;
+        };
+        HAND_MADE.contains(&route.protocol)
+            && route.table == MAIN
+            && hop.link == *device
+            && hop.onlink
+            && hop.gateway == Some(route.destination.network())
+    }
+
     fn see_foreign(&mut self, entry: &Entry) {
         let item = Item::Entry(entry.clone());
         let key = key_of(self.seed, &item);
@@ -309,6 +347,7 @@ impl Index {
         let Some(first) = self.first(key) else {
             return;
         };
+        let is_left = self.is_left(entry);
         let same = self.records.iter_mut().skip(first);
         for record in same.take_while(|record| record.key == key) {
             if record.is(YIELDS) || metric > record.metric {
@@ -324,10 +363,12 @@ impl Index {
                     record.mark(BEHIND, 0);
                 }
             }
-            self.clashes.push(Clash {
-                foreign: entry.clone(),
-                whose: record.whose(),
-            });
+            if !is_left {
+                self.clashes.push(Clash {
+                    foreign: entry.clone(),
+                    whose: record.whose(),
+                });
+            }
         }
     }
 }

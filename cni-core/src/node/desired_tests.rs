@@ -39,6 +39,7 @@ fn facts() -> Facts {
         )],
         next_hops: true,
         ipv6: true,
+        ..Facts::default()
     }
 }
 

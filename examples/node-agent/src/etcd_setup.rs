@@ -65,6 +65,7 @@ pub(crate) fn source(
         itself = itself.with_vtep();
     }
     let knows = OfHost {
+        device: None,
         host: host.clone(),
         configured: config.addresses.clone(),
         service: ("etcd", "cluster.etcd.addresses"),

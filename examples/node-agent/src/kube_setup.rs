@@ -82,6 +82,7 @@ pub(crate) fn source(
         configured: config.addresses.clone(),
         service: ("the API server", "cluster.kubernetes.addresses"),
         capabilities: capabilities(hints),
+        device: hints.device.clone().zip(hints.vni),
     };
     let given = Given {
         network: node.network.clone(),

@@ -50,6 +50,8 @@ pub struct Maker {
 pub(crate) struct Hints {
     /// The network identifier of a VXLAN; `None` where there is no tunnel.
     pub(crate) vni: Option<u32>,
+    /// `device`, where it is configured.
+    pub(crate) device: Option<String>,
     /// `dataPath`.
     pub(crate) data_path: Option<String>,
     /// The tunnel's UDP port, where it is configured.
@@ -303,6 +305,7 @@ fn understand(list: NetworkList, path: &Path) -> Result<Read> {
         let vni = object.u32("vni")?.unwrap_or(1);
         let hints = Hints {
             vni: (plugin.plugin_type == "vxlan").then_some(vni),
+            device: object.string("device")?,
             data_path: object.string("dataPath")?,
             port: object.u32("port")?,
             direct_routing: object.bool("directRouting")?.unwrap_or_default(),

@@ -28,7 +28,8 @@ pub(super) struct Look {
 impl Engine {
     /// Declares everything and reads everything.
     pub(super) async fn look(&self, known: &mut Known, peers: &[&Arc<Node>]) -> Result<Look> {
-        let mut index = Index::new(self.seed, self.owner.protocol);
+        let index = Index::new(self.seed, self.owner.protocol);
+        let mut index = index.with_device(known.base.device.clone());
         for item in &known.base.items {
             index.want(item, NOBODY);
         }

@@ -7,6 +7,7 @@ mod death;
 mod engine;
 mod facts;
 mod kernel;
+mod left;
 mod observer;
 mod planner;
 mod scale;

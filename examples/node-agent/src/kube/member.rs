@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cni_core::cluster::{Node, NodeUid};
+use cni_core::fabric::vtep_mac;
+use cni_core::host::netlink::MacAddr;
 use ipnetwork::IpNetwork;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -41,6 +43,9 @@ pub struct Member {
     knows: Arc<dyn Knows>,
     pods: Arc<dyn Pods>,
     readiness: watch::Receiver<Told>,
+    /// The hardware address of its tunnel's end: that of the device which the first look found, else one that follows from its name.
+    /// Whatever becomes of the device, it stays.
+    vtep: Option<MacAddr>,
     /// The Node, as it was read last.
     node: Option<NodeObject>,
     /// What it has to say of itself, as a node and in its `NodeNetwork`.
@@ -63,6 +68,7 @@ impl Member {
             knows,
             pods,
             readiness,
+            vtep: None,
             node: None,
             wanted: None,
             said: None,
@@ -208,14 +214,15 @@ impl Member {
         self.knows.facts(local).await
     }
 
-    fn itself(&self, prefixes: Vec<IpNetwork>, facts: Facts, layout: &Layout) -> Node {
+    fn itself(&mut self, prefixes: Vec<IpNetwork>, facts: Facts, layout: &Layout) -> Node {
         let mut node = Node::new(self.uid.clone(), &self.name);
         node.prefixes = prefixes;
         node.underlay = facts.addresses;
         node.mtu = facts.mtu;
         node.capabilities = facts.capabilities;
         if layout.way().vni.is_some() {
-            node.vtep_mac = Some(cni_core::fabric::vtep_mac(&node));
+            let first = || facts.vtep_mac.unwrap_or_else(|| vtep_mac(&node));
+            node.vtep_mac = Some(*self.vtep.get_or_insert_with(first));
         }
         node
     }

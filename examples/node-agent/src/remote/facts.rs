@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cni_core::cluster::Capability;
 use cni_core::host::Host;
-use cni_core::host::netlink::NetlinkExt as _;
+use cni_core::host::netlink::{LinkKind, MacAddr, NetlinkExt as _};
 use tokio::sync::Notify;
 
 /// What a node tells of itself.
@@ -19,6 +19,8 @@ pub struct Facts {
     pub mtu: Option<u32>,
     /// What its data path can do; `None` where that is left to the kernel.
     pub capabilities: Option<Vec<Capability>>,
+    /// The hardware address of the tunnel's device, where that is there: other nodes know it by this one.
+    pub vtep_mac: Option<MacAddr>,
 }
 
 /// Who knows.
@@ -90,6 +92,8 @@ pub struct OfHost {
     pub service: (&'static str, &'static str),
     /// From `dataPath` of the configuration.
     pub capabilities: Option<Vec<Capability>>,
+    /// Name and VNI of the tunnel's device, where the one that is there counts.
+    pub device: Option<(String, u32)>,
 }
 
 #[async_trait]
@@ -129,6 +133,23 @@ impl Knows for OfHost {
             addresses,
             mtu: link.map(|link| link.mtu),
             capabilities: self.capabilities.clone(),
+            vtep_mac: self.vtep_mac().await?,
         })
+    }
+}
+
+impl OfHost {
+    /// One with Ethernet inside has an address; that of another VNI is nobody's to know.
+    async fn vtep_mac(&self) -> Result<Option<MacAddr>, String> {
+        let Some((name, vni)) = &self.device else {
+            return Ok(None);
+        };
+        let link = self.host.netlink.link(name).await;
+        let link = link.map_err(|error| format!("{name} cannot be read: {error}"))?;
+        let found = link.and_then(|link| match link.kind {
+            LinkKind::Vxlan(vxlan) if !vxlan.external && vxlan.vni == *vni => link.mac,
+            _ => None,
+        });
+        Ok(found.filter(|mac| !mac.is_zero()))
     }
 }
