@@ -78,7 +78,7 @@
 //! | it is there again | what has changed meanwhile is told from the version that was known; all of it is compared by value where the server has forgotten that (410), or counts anew after a restore |
 //! | it answers with errors, nonsense, or less than a whole list | it is away, and left alone for ever longer, up to 30 s. After 429 as long as it says, up to a minute, and some more by chance |
 //! | it ends the watch (5 to 10 minutes) | it is followed from there; nobody is told |
-//! | the agent starts anew | the same prefix, device and hardware address; nothing is written. New pods wait until Kubernetes has confirmed it |
+//! | the agent starts anew | the same prefix, device and hardware address (where `device` is configured, that of the device that is there); nothing is written. New pods wait until Kubernetes has confirmed it |
 //! | it starts anew while the server is away | what an earlier agent made stays, and pods with it; new pods wait |
 //! | the Node has no `podCIDRs` yet | no new pods; it is looked for every few seconds |
 //! | the Node is not there | no new pods, `/readyz` says so; what is there stays connected. Other nodes forget this one with its object |
@@ -103,12 +103,28 @@
 //! Flannel's does with `--kube-subnet-mgr`, so that both form one network: the prefixes are the Nodes' already.
 //!
 //! 1. Apply the definition and the rights, with those of layout `flannel`.
-//! 2. Node by node: keep Flannel's pod off it (a label that its DaemonSet's node selector does not have), let an agent with layout
-//!    `flannel` run there, and put its conflist in the place of Flannel's. Pods that are there keep their addresses; the device is
-//!    taken over under its name where `device` is Flannel's, `flannel.1`.
-//! 3. When no node has Flannel any more: node by node, layout `native`. Agents of layout `flannel` publish their `NodeNetwork`s, so that
-//!    those of layout `native` know them; the other way round, annotations of a node stay on it until `--cleanup`, and are good as
-//!    long as its address is. When all are native, `dataPath` can go.
+//! 2. Write the conflist. Three names in it are Flannel's: `name` that of its conflist (`cbr0`), under which `host-local` keeps the
+//!    pods' addresses: **under another name new pods get addresses that pods of Flannel's have**; `device` that of its tunnel, `flannel.1`;
+//!    and the bridge `cni0`, which is the default. With a `dataDir` in Flannel's `delegate`, `ipam` has the same.
+//! 3. Node by node: keep Flannel's pod off it (a label that its `DaemonSet`'s node selector does not have); when it has ended, let an agent
+//!    with layout `flannel` run there, and put its conflist in the place of Flannel's. Between the two no pod can be attached; those that
+//!    are there go on.
+//!     * The device stays as it is, with its hardware address, so that no packet is lost and other nodes notice nothing. It is taken where
+//!       it is a VXLAN device of that name with our VNI, port and outer address, without learning; else `/readyz` says what
+//!       differs. It stays bound to its link, and is made anew without that when it has gone.
+//!     * Its neighbours and forwarding entries are ours from then on. Routes as Flannel makes them, through that device, go once ours are there.
+//!       Those to peers in the same segment (`DirectRouting`, `host-gw`) are told as clashes, ours before them: remove them by hand.
+//!     * Pods that are there keep their addresses, new ones get others, and all reach all. Old ones are detached by either conflist; Flannel's
+//!       files in `/var/lib/cni/flannel` can go when no pod of its time is left on the node.
+//!     * Flannel's rules stay, and go on to masquerade what pods send to nodes, or nodes to pods. Remove them: `nft delete table ip flannel-ipv4` and
+//!       `ip6 flannel-ipv6`; where it used `iptables`, `iptables -t nat -D POSTROUTING -m comment --comment "flanneld masq" -j FLANNEL-POSTRTG`
+//!       and `iptables -D FORWARD -m comment --comment "flanneld forward" -j FLANNEL-FWD`, and both chains with `-F` and `-X`.
+//! 4. When no node has Flannel any more: node by node, layout `native`, with the same `name` and `device`. Agents of layout `flannel` publish
+//!    their `NodeNetwork`s, so that those of layout `native` know them; the other way round, annotations of a node stay on it until
+//!    `--cleanup`, and are good as long as its address is. When all are native, `dataPath` can go.
+//!
+//! Back to Flannel, before step 4: end the agent, `node-agent --cleanup`, Flannel's conflist and Flannel's pod again. Pods keep their addresses,
+//! but from the cleanup, which takes the device along, until Flannel is up, the node is cut off from the others.
 //!
 //! Flannel's VXLAN has a device for each family; `podNetworks` are of one family therefore, and the other half of a Flannel node
 //! with two is not used. `host-gw` has no such limit. `public-ip-overwrite` and `public-ipv6-overwrite` are heeded: an address that this

@@ -163,7 +163,12 @@ fn configurations_are_taken_by_the_agent_as_the_plugins_take_them() {
             .map(|plugin| &*plugin.plugin_type)
             .collect();
         assert_eq!(types, [plugin, "portmap"], "{path}");
-        assert_eq!(maker.network().node.network.as_str(), "pods");
+        // Pods' addresses are kept under the network's name: Flannel's, where its pods are.
+        let name = match path {
+            "components/flannel" => "cbr0",
+            _ => "pods",
+        };
+        assert_eq!(maker.network().node.network.as_str(), name, "{path}");
         match &maker.network().node.cluster.origin {
             Origin::Agent { kind, section } => {
                 assert_eq!(*kind, "kubernetes", "{path}");
