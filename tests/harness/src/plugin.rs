@@ -122,14 +122,7 @@ impl Invocation {
     /// # Panics
     /// As [`Invocation::run`].
     pub fn start(&self) -> Running {
-        let mut child = Command::new(&self.program)
-            .env_clear()
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("cannot run {}: {error}", self.program.display()));
+        let mut child = self.spawn();
         let mut stdin = child.stdin.take().expect("stdin is a pipe");
         // A plugin may judge its environment and end without reading.
         let _ = stdin.write_all(&self.stdin);
@@ -138,6 +131,23 @@ impl Invocation {
             child,
             what: self.to_string(),
         }
+    }
+
+    /// Starts it, with its three streams as pipes and nothing on stdin yet.
+    pub(crate) fn spawn(&self) -> Child {
+        Command::new(&self.program)
+            .env_clear()
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot run {}: {error}", self.program.display()))
+    }
+
+    /// What it is to find on stdin.
+    pub(crate) fn input(&self) -> &[u8] {
+        &self.stdin
     }
 }
 
@@ -161,10 +171,7 @@ impl Running {
     /// When its output cannot be read.
     pub fn finish(self) -> Outcome {
         let output = self.child.wait_with_output().expect("the plugin's end");
-        Outcome {
-            output,
-            what: self.what,
-        }
+        Outcome::new(output, self.what)
     }
 }
 
@@ -192,6 +199,10 @@ impl fmt::Display for Outcome {
 }
 
 impl Outcome {
+    pub(crate) fn new(output: Output, what: String) -> Self {
+        Self { output, what }
+    }
+
     /// Whether it exited with 0.
     pub fn is_success(&self) -> bool {
         self.output.status.success()

@@ -4,7 +4,9 @@ use std::net::IpAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use cni_testkit::{Invocation, Ping, Pod, Snapshot, TcpEcho, UdpEcho, ping, require, tests};
+use cni_testkit::{
+    Fate, Invocation, Ping, Pod, Snapshot, TcpEcho, UdpEcho, at_every_moment, ping, require, tests,
+};
 
 fn a_test_is_root_in_a_namespace_that_has_only_lo() {
     let state = Snapshot::take();
@@ -182,6 +184,82 @@ fn the_snapshot_shows_next_hops() {
     );
 }
 
+/// A program that reads its stdin first.
+fn script(text: &str) -> Invocation {
+    use std::os::unix::fs::PermissionsExt;
+    let path = "/run/program";
+    std::fs::write(path, format!("#!/bin/sh\nread line\n{text}\n")).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::create_dir_all("/run/made").unwrap();
+    Invocation::new(path, "ADD").stdin("line\n")
+}
+
+/// The files that there are, which are removed.
+fn take_made() -> Vec<String> {
+    let entries = std::fs::read_dir("/run/made").unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let mut made: Vec<String> = paths
+        .map(|path| {
+            std::fs::remove_file(&path).unwrap();
+            path.file_name().unwrap().to_string_lossy().into_owned()
+        })
+        .collect();
+    made.sort();
+    made
+}
+
+fn a_program_is_killed_before_each_of_its_changes() {
+    let program = script("cd /run/made; : > 1; : < 1; : > 2; echo done; : > 3");
+    let mut seen = Vec::new();
+    let died = at_every_moment(|number| {
+        let fate = program.killed_at(number);
+        if let Fate::Killed { outcome, .. } = &fate {
+            use std::os::unix::process::ExitStatusExt;
+            assert_eq!(outcome.output.status.signal(), Some(9), "{fate}: {outcome}");
+        }
+        seen.push((take_made().join(" "), fate.has_answered()));
+        fate
+    });
+    let expected = [
+        // The start, the first file, the second one.
+        ("", false),
+        ("", false),
+        ("1", false),
+        // The answer, the third file, the end; and nobody killed it.
+        ("1 2", false),
+        ("1 2", true),
+        ("1 2 3", true),
+        ("1 2 3", true),
+    ];
+    let expected: Vec<(String, bool)> = expected
+        .map(|(made, answered)| (made.to_owned(), answered))
+        .into();
+    assert_eq!(seen, expected);
+    assert_eq!(died, 6);
+}
+
+fn a_child_that_has_begun_outlives_the_killed_program() {
+    let program = script("touch /run/made/child; : > /run/made/own");
+    let mut seen = Vec::new();
+    at_every_moment(|number| {
+        let fate = program.killed_at(number);
+        // A child holds the program's stdout, so it has ended.
+        seen.push(take_made());
+        fate
+    });
+    seen.dedup();
+    let expected: [&[&str]; 3] = [&[], &["child"], &["child", "own"]];
+    assert_eq!(seen, expected);
+}
+
+fn a_program_that_is_killed_leaves_the_tests_other_children_alone() {
+    let program = script(": > /run/made/1");
+    let mut other = std::process::Command::new("true").spawn().unwrap();
+    assert!(matches!(program.killed_at(0), Fate::Killed { .. }));
+    assert!(matches!(program.killed_at(99), Fate::Ended(_)));
+    assert!(other.wait().unwrap().success());
+}
+
 fn which(program: &str) -> Option<String> {
     ["/usr/sbin", "/sbin", "/usr/bin", "/bin"]
         .iter()
@@ -203,5 +281,8 @@ fn main() -> ExitCode {
         a_capture_sees_who_sent_a_frame_and_who_announced_itself,
         the_snapshot_shows_nftables_but_not_counters,
         the_snapshot_shows_next_hops,
+        a_program_is_killed_before_each_of_its_changes,
+        a_child_that_has_begun_outlives_the_killed_program,
+        a_program_that_is_killed_leaves_the_tests_other_children_alone,
     ])
 }
