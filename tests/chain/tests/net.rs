@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use cni_testkit::{Invocation, Outcome, Pod, require, workspace_plugin_dir};
 use serde_json::{Value, json};
@@ -230,29 +229,6 @@ pub(crate) fn host_end(result: &Value) -> String {
     };
     let found = all.iter().find(named).expect("the host's end");
     found["name"].as_str().expect("a name").to_owned()
-}
-
-/// The shortest of three runs: what is killed within that time has mostly not ended. `other` brings back what was before, and is
-/// run first where it has to be.
-pub(crate) fn quickest(
-    run: impl Fn() -> Invocation,
-    other: impl Fn() -> Invocation,
-    other_first: bool,
-) -> Duration {
-    let spent = (0..3).map(|_| {
-        if other_first {
-            assert!(other().run().is_success(), "{}", other());
-        }
-        let start = Instant::now();
-        let outcome = run().run();
-        let spent = start.elapsed();
-        assert!(outcome.is_success(), "{outcome}");
-        if !other_first {
-            assert!(other().run().is_success(), "{}", other());
-        }
-        spent
-    });
-    spent.min().unwrap_or_default()
 }
 
 /// The files below a directory, with their contents.

@@ -2,10 +2,8 @@
 
 use std::fs;
 use std::net::IpAddr;
-use std::thread;
-use std::time::{Duration, Instant};
 
-use cni_testkit::{Ping, Pod, Snapshot, Test, tests};
+use cni_testkit::{Ping, Pod, Snapshot, Test, at_every_moment, tests};
 use serde_json::{Value, json};
 
 use crate::net::{GATEWAY, Net, bridge};
@@ -96,65 +94,6 @@ impl Node {
         self.net.gc(&self.valid);
         assert_as_before(&self.before, what);
     }
-
-    /// How long a run of each plugin takes at the least, in the list's order: what is killed within that time has mostly not ended.
-    fn durations(&self, verb: &str) -> Vec<Duration> {
-        let tries = [(); 3].map(|()| self.try_durations(verb));
-        let [first, others @ ..] = tries;
-        first
-            .into_iter()
-            .enumerate()
-            .map(|(index, spent)| {
-                others
-                    .iter()
-                    .map(|other| other[index])
-                    .fold(spent, Duration::min)
-            })
-            .collect()
-    }
-
-    fn try_durations(&self, verb: &str) -> Vec<Duration> {
-        let plugins = self.net.plugins();
-        let mut result = Value::Null;
-        let mut spent = Vec::new();
-        let order: Vec<&Value> = match verb {
-            "ADD" => plugins.iter().collect(),
-            _ => {
-                result = self.net.add(&self.pod);
-                plugins.iter().rev().collect()
-            }
-        };
-        for plugin in order {
-            let start = Instant::now();
-            let outcome = self.net.run(plugin, verb, &self.pod, &result).run();
-            spent.push(start.elapsed());
-            if verb == "ADD" {
-                result = outcome.result();
-            } else {
-                outcome.silent_success();
-            }
-        }
-        if verb != "ADD" {
-            spent.reverse();
-        }
-        self.clean("a whole run");
-        spent
-    }
-}
-
-/// Moments that cover a run, in a different order than that of time.
-fn moments(whole: Duration) -> impl Iterator<Item = Duration> {
-    const COUNT: u32 = 14;
-    (0..COUNT).map(move |number| whole * (number * 5 % COUNT) / (COUNT - 2))
-}
-
-/// Runs a verb and kills it after a while, which is the point: whether it was still at work is left to chance.
-fn kill_after(run: &cni_testkit::Invocation, moment: Duration) -> bool {
-    let start = Instant::now();
-    let mut running = run.start();
-    thread::sleep(moment.saturating_sub(start.elapsed()));
-    running.kill();
-    !running.finish().is_success()
 }
 
 fn a_chain_works_as_one_without_any_program() {
@@ -191,50 +130,39 @@ fn a_chain_works_as_one_without_any_program() {
 
 fn an_add_killed_anywhere_leaves_nothing_after_del_and_gc() {
     let node = Node::new();
-    let mut died = 0;
-    for (index, whole) in node.durations("ADD").into_iter().enumerate() {
-        let (earlier, from) = node.net.plugins().split_at(index);
-        for moment in moments(whole) {
+    for (index, plugin) in node.net.plugins().iter().enumerate() {
+        let died = at_every_moment(|number| {
             let mut result = Value::Null;
-            for plugin in earlier {
-                result = node
-                    .net
-                    .run(plugin, "ADD", &node.pod, &result)
-                    .run()
-                    .result();
+            for earlier in &node.net.plugins()[..index] {
+                let run = node.net.run(earlier, "ADD", &node.pod, &result);
+                result = run.run().result();
             }
-            let run = node.net.run(&from[0], "ADD", &node.pod, &result);
-            died += u32::from(kill_after(&run, moment));
-            node.clean(&format!(
-                "ADD of {} killed after {moment:?}",
-                from[0]["type"]
-            ));
-        }
+            let run = node.net.run(plugin, "ADD", &node.pod, &result);
+            let fate = run.killed_at(number);
+            node.clean(&format!("ADD of {} {fate}", plugin["type"]));
+            fate
+        });
+        assert!(died > 3, "{died} moments of {}", plugin["type"]);
     }
-    assert!(died > 10, "only {died} runs were killed in time");
     node.keeper.check(&node.kept, &node.result);
 }
 
 fn a_del_killed_anywhere_leaves_nothing_after_del_and_gc() {
     let node = Node::new();
-    let mut died = 0;
-    for (index, whole) in node.durations("DEL").into_iter().enumerate() {
-        for moment in moments(whole) {
+    for (index, plugin) in node.net.plugins().iter().enumerate() {
+        let died = at_every_moment(|number| {
             node.net.add(&node.pod);
-            let (upto, later) = node.net.plugins().split_at(index + 1);
-            for plugin in later.iter().rev() {
-                let run = node.net.run(plugin, "DEL", &node.pod, &Value::Null);
+            for later in node.net.plugins()[index + 1..].iter().rev() {
+                let run = node.net.run(later, "DEL", &node.pod, &Value::Null);
                 run.run().silent_success();
             }
-            let run = node.net.run(&upto[index], "DEL", &node.pod, &Value::Null);
-            died += u32::from(kill_after(&run, moment));
-            node.clean(&format!(
-                "DEL of {} killed after {moment:?}",
-                upto[index]["type"]
-            ));
-        }
+            let run = node.net.run(plugin, "DEL", &node.pod, &Value::Null);
+            let fate = run.killed_at(number);
+            node.clean(&format!("DEL of {} {fate}", plugin["type"]));
+            fate
+        });
+        assert!(died > 3, "{died} moments of {}", plugin["type"]);
     }
-    assert!(died > 10, "only {died} runs were killed in time");
     node.keeper.check(&node.kept, &node.result);
 }
 

@@ -13,7 +13,7 @@ use cni_core::ipam::{HostLocal, Ipam};
 use cni_core::spec::{Attachment, CniArgs, NetworkConfig};
 use cni_core::testing::{Faults, Faulty};
 use cni_core::{Cancel, NetworkBackend};
-use cni_testkit::{Pod, Snapshot, Test, tests};
+use cni_testkit::{Pod, Snapshot, Test, at_every_moment, tests};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
@@ -67,67 +67,42 @@ fn assert_as_before(before: &(Snapshot, Vec<String>), what: &str) {
     assert_eq!(after.1, before.1, "{what}: addresses");
 }
 
-/// Moments that cover a run: each waits for as long as its number says, in a different order each time a test runs.
-fn moments(whole: Duration) -> impl Iterator<Item = Duration> {
-    const COUNT: u32 = 40;
-    (0..COUNT).map(move |number| whole * (number * 17 % COUNT) / (COUNT - 4))
-}
-
-/// Runs a verb and kills it after a while, which is the point: whether it was still at work is left to chance.
-fn kill_after(network: &Network, verb: &str, pod: &Pod, moment: Duration) -> bool {
-    let start = Instant::now();
-    let run = network.run(verb, pod);
-    let mut running = run.start();
-    thread::sleep(moment.saturating_sub(start.elapsed()));
-    running.kill();
-    let outcome = running.finish();
-    outcome.is_success() || !outcome.output.stdout.is_empty()
-}
-
-fn duration_of(network: &Network, verb: &str, pod: &Pod) -> Duration {
-    let start = Instant::now();
-    let outcome = network.run(verb, pod).run();
-    assert!(outcome.is_success(), "{outcome}");
-    start.elapsed()
-}
-
 fn an_add_killed_anywhere_is_cleaned_up_by_one_del() {
     let network = network();
     let (first, pod) = (Pod::new("first"), Pod::new("pod"));
     network.add(&first);
-    let whole = duration_of(&network, "ADD", &pod);
-    network.del(&pod);
     let (before, inside) = (state(), Snapshot::of(&pod).without("/var/lib"));
-    let mut died = 0;
-    for moment in moments(whole) {
-        died += u32::from(!kill_after(&network, "ADD", &pod, moment));
+    let died = at_every_moment(|number| {
+        let fate = network.run("ADD", &pod).killed_at(number);
         network.del(&pod);
-        assert_as_before(&before, &format!("ADD killed after {moment:?}"));
+        assert_as_before(&before, &format!("ADD {fate}"));
         Snapshot::of(&pod)
             .without("/var/lib")
             .assert_unchanged_since(&inside);
-    }
-    assert!(died > 5, "only {died} runs were killed in time");
+        fate
+    });
+    assert!(died > 15, "{died} moments");
 }
 
 fn an_add_killed_anywhere_can_be_repeated() {
     let network = network();
     let (first, pod) = (Pod::new("first"), Pod::new("pod"));
     network.add(&first);
-    let whole = duration_of(&network, "ADD", &pod);
-    network.del(&pod);
     let before = state();
-    for moment in moments(whole) {
+    let died = at_every_moment(|number| {
+        let fate = network.run("ADD", &pod).killed_at(number);
         // A runtime that has the result does not ask again.
-        if !kill_after(&network, "ADD", &pod, moment) {
+        if !fate.has_answered() {
             let result = network.add(&pod);
             let check = network.check(&pod, &result);
-            assert!(check.is_success(), "after {moment:?}: {check}");
+            assert!(check.is_success(), "ADD {fate}: {check}");
             reaches(&pod, "fd00:9::1");
         }
         network.del(&pod);
-        assert_as_before(&before, &format!("ADD killed after {moment:?}"));
-    }
+        assert_as_before(&before, &format!("ADD {fate}"));
+        fate
+    });
+    assert!(died > 15, "{died} moments");
 }
 
 fn a_del_killed_anywhere_can_be_repeated() {
@@ -135,14 +110,14 @@ fn a_del_killed_anywhere_can_be_repeated() {
     let (first, pod) = (Pod::new("first"), Pod::new("pod"));
     network.add(&first);
     let before = state();
-    network.add(&pod);
-    let whole = duration_of(&network, "DEL", &pod);
-    for moment in moments(whole) {
+    let died = at_every_moment(|number| {
         network.add(&pod);
-        kill_after(&network, "DEL", &pod, moment);
+        let fate = network.run("DEL", &pod).killed_at(number);
         network.del(&pod);
-        assert_as_before(&before, &format!("DEL killed after {moment:?}"));
-    }
+        assert_as_before(&before, &format!("DEL {fate}"));
+        fate
+    });
+    assert!(died > 5, "{died} moments");
 }
 
 /// ADD with the `n`-th write failing; whether there was such a write.

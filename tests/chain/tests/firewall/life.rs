@@ -1,9 +1,6 @@
 //! What an attachment's life leaves: everything of the others', nothing of its own.
 
-use std::thread;
-use std::time::{Duration, Instant};
-
-use cni_testkit::{Invocation, Pod};
+use cni_testkit::{Invocation, Pod, at_every_moment};
 use serde_json::{Value, json};
 
 use super::world::{
@@ -89,28 +86,6 @@ pub(crate) fn gc_removes_what_is_not_valid() {
     );
 }
 
-/// Moments that cover a run, in a different order each time.
-fn moments(whole: Duration) -> impl Iterator<Item = Duration> {
-    const COUNT: u32 = 40;
-    (0..COUNT).map(move |number| whole * (number * 17 % COUNT) / (COUNT - 4))
-}
-
-/// Runs it, and kills it after a while: whether it was still at work is left to chance. Whether it was.
-fn kill_after(run: &Invocation, moment: Duration) -> bool {
-    let start = Instant::now();
-    let mut running = run.start();
-    thread::sleep(moment.saturating_sub(start.elapsed()));
-    running.kill();
-    !running.finish().is_success()
-}
-
-fn duration_of(run: &Invocation) -> Duration {
-    let start = Instant::now();
-    let outcome = run.run();
-    assert!(outcome.is_success(), "{outcome}");
-    start.elapsed()
-}
-
 /// A network whose pod has its main plugin's part already.
 fn prepared() -> (Network, Pod, Value) {
     let network = Network::bridge("net", 21).with(json!({ "ingressPolicy": "isolated" }));
@@ -137,16 +112,14 @@ pub(crate) fn an_add_killed_anywhere_is_cleaned_up_by_one_del() {
         }
         let before = state();
         let add = network.run("ADD", &pod, &result);
-        let whole = duration_of(&add);
-        del_of(&network, &pod).run().silent_success();
-        let mut died = 0;
-        for moment in moments(whole) {
-            died += u32::from(kill_after(&add, moment));
+        let died = at_every_moment(|number| {
+            let fate = add.killed_at(number);
             del_of(&network, &pod).run().silent_success();
             let changes = state().since(&before);
-            assert!(changes.is_empty(), "killed after {moment:?}:\n{changes}");
-        }
-        assert!(died > 5, "only {died} runs were killed in time");
+            assert!(changes.is_empty(), "ADD {fate}:\n{changes}");
+            fate
+        });
+        assert!(died > 3, "{died} moments");
     }
 }
 
@@ -154,18 +127,19 @@ pub(crate) fn a_del_killed_anywhere_can_be_repeated() {
     let (network, pod, result) = prepared();
     let before = state();
     let add = network.run("ADD", &pod, &result);
-    add.run().result();
     let del = del_of(&network, &pod);
-    let whole = duration_of(&del);
-    for moment in moments(whole) {
+    let died = at_every_moment(|number| {
         add.run().result();
-        kill_after(&del, moment);
+        let fate = del.killed_at(number);
         del.run().silent_success();
         let changes = state().since(&before);
-        assert!(changes.is_empty(), "killed after {moment:?}:\n{changes}");
-    }
+        assert!(changes.is_empty(), "DEL {fate}:\n{changes}");
+        fate
+    });
+    assert!(died > 3, "{died} moments");
 }
 
+/// Only the plugin is killed, before it starts a program and when that has begun, as a runtime would kill it: the program goes on.
 pub(crate) fn beside_legacy_tables_whatever_is_killed_is_gone_after_del_and_gc() {
     let (network, pod, result) = prepared();
     if !legacy_forward_drops() {
@@ -174,25 +148,27 @@ pub(crate) fn beside_legacy_tables_whatever_is_killed_is_gone_after_del_and_gc()
     let before = state();
     let add = network.run("ADD", &pod, &result);
     let del = del_of(&network, &pod);
-    let whole = duration_of(&add);
-    let gone = duration_of(&del);
-    let runs = moments(whole).map(|moment| (&add, moment));
-    let runs = runs.chain(moments(gone).map(|moment| (&del, moment)));
-    for (run_of, moment) in runs.step_by(2) {
-        if std::ptr::eq(run_of, &del) {
-            add.run().result();
-        }
-        kill_after(run_of, moment);
-        del.run().silent_success();
-        // A program that the plugin had started may outlive it for a moment.
-        let clean = || {
-            let valid = json!({ "cni.dev/valid-attachments": [] });
-            network.of_network("GC", valid).silent_success();
-            !run("iptables-legacy -w 5 -S").contains("cni:")
-        };
-        assert!((0..20).any(|_| clean()), "killed after {moment:?}");
-        let changes = state().since(&before);
-        assert!(changes.is_empty(), "killed after {moment:?}:\n{changes}");
+    for verb in ["ADD", "DEL"] {
+        let died = at_every_moment(|number| {
+            let fate = if verb == "ADD" {
+                add.killed_at(number)
+            } else {
+                add.run().result();
+                del.killed_at(number)
+            };
+            del.run().silent_success();
+            // A program that the plugin had started may outlive it for a moment.
+            let clean = || {
+                let valid = json!({ "cni.dev/valid-attachments": [] });
+                network.of_network("GC", valid).silent_success();
+                !run("iptables-legacy -w 5 -S").contains("cni:")
+            };
+            assert!((0..20).any(|_| clean()), "{verb} {fate}");
+            let changes = state().since(&before);
+            assert!(changes.is_empty(), "{verb} {fate}:\n{changes}");
+            fate
+        });
+        assert!(died > 3, "{died} moments");
     }
 }
 
