@@ -1,5 +1,7 @@
 //! Every write fails once, and the process dies at every write.
 
+use cni_core::chained::portmap::table;
+use cni_core::host::NetlinkExt;
 use cni_core::host::netlink::errno;
 
 use crate::scene::{KEYS, PORTS, Scene};
@@ -105,5 +107,43 @@ async fn gc_that_fails_at_any_write_says_so_and_is_made_good() {
             assert!(n > 4, "{n} writes");
             break;
         }
+    }
+}
+
+#[tokio::test]
+async fn a_del_that_cannot_reset_hairpin_mode_removes_the_ports_and_says_so() {
+    for ports in [PORTS, r#"{"hostPort":8080,"containerPort":80}"#] {
+        let scene = Scene::warm(KEYS, ports).await;
+        // Bridged packets pass the host's rules, so the pod's port needs hairpin mode to reach itself.
+        let sysctl = &scene.host.sysctl;
+        let filtered = "net/bridge/bridge-nf-call-iptables";
+        sysctl.write(filtered, "1").await.unwrap();
+        let before = scene.state().await;
+        let published = async || {
+            let all = scene.host.firewall.elements(&table(), "ports4").await;
+            all.unwrap().len()
+        };
+        let others = published().await;
+        let hairpin = async || {
+            let name = scene.attachment.host_name();
+            let link = scene.host.netlink.link(name.as_str()).await.unwrap();
+            link.unwrap().port.unwrap().hairpin
+        };
+        scene.add().await.unwrap();
+        assert!(hairpin().await && published().await > others);
+        let flow = scene.flow("192.0.2.9:4000", "192.0.2.1:53", "10.88.0.5:5353");
+        scene.kernel.faults().reset();
+        scene.kernel.fail_write(1, errno::ENOMEM);
+        let outcome = scene.del().await;
+        scene.kernel.faults().reset();
+        assert_eq!(outcome.unwrap_err().errno(), Some(errno::ENOMEM));
+        assert!(hairpin().await, "the write that failed was another one");
+        assert_eq!(published().await, others, "ports after a DEL");
+        let is_forgotten = !scene.flows().await.contains(&flow);
+        assert_eq!(is_forgotten, ports == PORTS, "flows of the UDP port");
+        // What could not be done is remembered for the next one.
+        scene.del().await.unwrap();
+        assert!(!hairpin().await);
+        assert_eq!(scene.state().await, before);
     }
 }

@@ -95,20 +95,38 @@ impl Removal {
         groups.map(step).collect()
     }
 
-    /// Removes it. A process that dies after the ports are gone leaves the records, by which the next DEL forgets the flows.
+    /// Everything but the records, and but the elements that say of these ports of bridges that their hairpin mode is ours.
+    fn ports_without(&self, kept: &[&str]) -> Vec<FirewallChange> {
+        let is_kept = |element: &Element| match element.key.as_slice() {
+            [Value::Interface(port)] => kept.contains(&port.as_str()),
+            _ => false,
+        };
+        let mut changes = self.ports.clone();
+        changes.retain_mut(|change| match change {
+            FirewallChange::ElementDel { set, elements, .. } if set == HAIRPIN_PORTS => {
+                elements.retain(|element| !is_kept(element));
+                !elements.is_empty()
+            }
+            _ => true,
+        });
+        changes
+    }
+
+    /// Removes it. A process that dies after the ports are gone leaves the records, by which the next DEL forgets the flows. So
+    /// does one that could not reset hairpin mode, with the element that says so.
     pub(super) async fn carry_out(&self, cx: &Context<'_>) -> Result<()> {
         let handles = Handles {
             host: cx.host,
             sandbox: None,
         };
-        let mut errors = Vec::new();
+        let (mut errors, mut kept) = (Vec::new(), Vec::new());
         for port in self.hairpin_ports() {
-            errors.extend(hairpin::set(cx.host, port, false).await.err());
+            if let Err(error) = hairpin::set(cx.host, port, false).await {
+                errors.push(error);
+                kept.push(port);
+            }
         }
-        if let Some(error) = Error::join(errors) {
-            return Err(error);
-        }
-        if !self.has_flows() {
+        if errors.is_empty() && !self.has_flows() {
             let errors = remove(&self.plan(), &handles).await;
             return Error::join(errors).map_or(Ok(()), Err);
         }
@@ -118,10 +136,11 @@ impl Removal {
             let filled = Some(Step::new(Place::Host, change, reason));
             filled.filter(|_| !changes.is_empty()).into_iter().collect()
         };
-        let mut errors = remove(&step(&self.ports), &handles).await;
-        if errors.is_empty() {
+        let failed = remove(&step(&self.ports_without(&kept)), &handles).await;
+        if failed.is_empty() {
             errors.extend(self.forget(cx.host).await.err());
         }
+        errors.extend(failed);
         if errors.is_empty() {
             errors.extend(remove(&step(&self.records), &handles).await);
         }
