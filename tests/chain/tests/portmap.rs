@@ -7,7 +7,7 @@ mod life;
 mod options;
 mod reach;
 mod scale;
-mod world;
+pub(crate) mod world;
 
 use cni_testkit::Test;
 
