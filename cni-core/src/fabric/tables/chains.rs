@@ -108,6 +108,8 @@ pub(super) fn input(tunnel: &Tunnel, census: &Census) -> ChainSpec {
             Action::Return,
         ),
     ];
+    // What is admitted is nearly everything, and is asked no more than it has to be.
+    rules.extend(from_sets(census).filter_map(|set| admitted(tunnel, set)));
     for ipv6 in FAMILIES {
         // A peer speaks for itself: its outer address is there as an inner one, too.
         let itself = Set::From {
@@ -123,7 +125,6 @@ pub(super) fn input(tunnel: &Tunnel, census: &Census) -> ChainSpec {
         rules.push(Rule::new([stranger], drop()));
     }
     rules.push(Rule::new([not(VNI, Value::Vni(tunnel.vni))], drop()));
-    rules.extend(from_sets(census).filter_map(|set| admitted(tunnel.inner, set)));
     rules.push(Rule::new([], drop()));
     ChainSpec::base("input", filter(HookPoint::Input, EARLY), rules)
 }
@@ -136,8 +137,8 @@ fn filter(point: HookPoint, priority: i32) -> Hook {
     }
 }
 
-/// What a peer sends for itself or for its pods.
-fn admitted(inside: Inner, set: Set) -> Option<Rule> {
+/// What a peer sends in this network for itself or for its pods.
+fn admitted(tunnel: &Tunnel, set: Set) -> Option<Rule> {
     let Set::From {
         outer,
         inner,
@@ -146,9 +147,14 @@ fn admitted(inside: Inner, set: Set) -> Option<Rule> {
     else {
         return None;
     };
+    let inside = tunnel.inner;
     let fields = vec![source(outer), inside.source(inner, length)];
     let from = Match::in_set(fields, &*set.name());
-    Some(Rule::new([inside.carries(inner), from], Action::Return))
+    let network = Match::is(VNI, Value::Vni(tunnel.vni));
+    Some(Rule::new(
+        [inside.carries(inner), network, from],
+        Action::Return,
+    ))
 }
 
 impl Inner {

@@ -27,10 +27,10 @@
 //!     type filter hook input priority -150;
 //!     meta l4proto != 17 return
 //!     th dport != 8472 return
+//!     @th,224,16 0x800 @th,96,24 0x1 ip saddr . @th,336,32 & 255.255.255.0 @from44_24 return
+//!     @th,224,16 0x800 @th,96,24 0x1 ip saddr . @th,336,32 @from44_32 return
 //!     ip saddr . ip saddr != @from44_32 counter drop  # not a peer
 //!     @th,96,24 != 0x1 counter drop                 # another VNI
-//!     @th,224,16 0x800 ip saddr . @th,336,32 & 255.255.255.0 @from44_24 return
-//!     @th,224,16 0x800 ip saddr . @th,336,32 @from44_32 return
 //!     counter drop                                  # a source that is not the peer's
 //!   }
 //! }
