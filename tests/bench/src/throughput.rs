@@ -53,7 +53,7 @@ pub(crate) fn run(contestants: &Contestants, runs: usize) {
     let runs = runs.min(30);
     println!(
         "\n== From pod to pod on another node, one TCP connection: medians of {runs} transfers of 256 MiB, and of {runs} times \
-         {TRIPS} questions of one byte, interleaved"
+         {TRIPS} questions of one byte, interleaved; ratios are medians of the rounds' own"
     );
     if !hurry("-r", "10") {
         println!(
@@ -97,24 +97,29 @@ fn measure(way: Way, plugins: &std::path::Path, runs: usize) {
         all.iter_mut().for_each(|(_, pair)| pair.round());
         all.rotate_right(run % count);
     }
-    let rows: Vec<(&str, [f64; 3])> = all
-        .iter()
-        .map(|(name, pair)| {
-            let series = [&pair.throughput, &pair.spent, &pair.trip];
-            (*name, series.map(|series| median(series)))
-        })
-        .collect();
-    let Some((_, [our_rate, _, our_trip])) = rows.first().copied() else {
+    let Some((_, ours)) = all.first() else {
         return;
     };
-    for (name, [rate, spent, trip]) in rows {
+    for (name, pair) in &all {
+        let [rate, spent, trip] =
+            [&pair.throughput, &pair.spent, &pair.trip].map(|series| median(series));
         println!(
             "{:<10} {name:<26} {rate:>8.2} {:>7.3} {spent:>12.0} {trip:>10.2} {:>7.3}",
             way.name(),
-            our_rate / rate,
-            our_trip / trip
+            ratio(&ours.throughput, &pair.throughput),
+            ratio(&ours.trip, &pair.trip)
         );
     }
+}
+
+/// The median of what each round's pair gives: the machine is not the same for a minute, but mostly for a round.
+fn ratio(ours: &[f64], theirs: &[f64]) -> f64 {
+    let ratios: Vec<f64> = ours
+        .iter()
+        .zip(theirs)
+        .map(|(ours, theirs)| ours / theirs)
+        .collect();
+    median(&ratios)
 }
 
 /// What leaves the cluster is masqueraded.
