@@ -123,19 +123,8 @@ fn a_cluster_of_kubernetes_moves_from_flannel_node_by_node<P: Over>() {
         Stream::start(&pods[0].pod, pods[1].addresses[0], Duration::from_millis(2)),
         Stream::start(&pods[1].pod, pods[0].addresses[0], Duration::from_millis(2)),
     ];
-    let mut plugin = site.net.plugin.clone();
-    plugin["cluster"]["kubernetes"]["layout"] = "native".into();
-    let list = json!({ "cniVersion": "1.1.0", "name": "net", "plugins": [plugin] });
-    for position in 0..2 {
-        let node = site.node(position);
-        agents.remove(0).stop().expect("an end");
-        node.write(NETWORK, &list.to_string());
-        node.write(crate::kube::CONFIG, &api.kubeconfig(User::Agent));
-        let agent = site.agent(position);
-        await_ready(node, &agent);
-        await_peers(node, 1);
-        agents.push(agent);
-    }
+    let list = json!({ "cniVersion": "1.1.0", "name": "net", "plugins": [site.net.plugin] });
+    go_on_without_annotations(&site, &api, &mut agents, list);
     for stream in &streams {
         stream.stop();
     }
@@ -144,6 +133,28 @@ fn a_cluster_of_kubernetes_moves_from_flannel_node_by_node<P: Over>() {
         assert!(tally.sent > 20 && tally.lost == 0, "{tally:?}");
     }
     Matrix::of(&pods[..2]).assert_all(2);
+}
+
+/// Gives each of the first nodes an agent with layout `native` in place of the one it has, one after the other; the configuration
+/// that they have now.
+fn go_on_without_annotations(
+    site: &Site,
+    api: &ApiServer<'_>,
+    agents: &mut Vec<Process>,
+    mut list: Value,
+) -> Value {
+    list["plugins"][0]["cluster"]["kubernetes"]["layout"] = "native".into();
+    for position in 0..agents.len() {
+        let node = site.node(position);
+        agents.remove(0).stop().expect("an end");
+        node.write(NETWORK, &list.to_string());
+        node.write(crate::kube::CONFIG, &api.kubeconfig(User::Agent));
+        let agent = site.agent(position);
+        await_ready(node, &agent);
+        await_peers(node, agents.len());
+        agents.push(agent);
+    }
+    list
 }
 
 /// What Flannel calls its network, and pods' addresses are kept under.
@@ -273,18 +284,7 @@ fn a_flannel_node_becomes_ours_in_place_with_its_pods() {
         attach_beside(site.node(position), &chain, &mut pods);
     }
     // All are ours: node by node they go on without the annotations.
-    let mut native = list;
-    native["plugins"][0]["cluster"]["kubernetes"]["layout"] = "native".into();
-    for position in 0..3 {
-        let node = site.node(position);
-        agents.remove(0).stop().expect("an end");
-        node.write(NETWORK, &native.to_string());
-        node.write(crate::kube::CONFIG, &api.kubeconfig(User::Agent));
-        let agent = site.agent(position);
-        await_ready(node, &agent);
-        await_peers(node, 2);
-        agents.push(agent);
-    }
+    let native = go_on_without_annotations(&site, &api, &mut agents, list);
     for node in site.net.cluster.nodes() {
         let keys = [
             "backend-type",
