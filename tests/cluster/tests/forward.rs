@@ -97,6 +97,8 @@ fn a_legacy_table_gets_the_rules_and_loses_them<P: Over>() {
         true => {
             has_rules_for(&nodes[0].sh(list), prefixes);
             Matrix::of(&pods).assert_all(4);
+            let moved = move_first(&net);
+            has_rules_for(&nodes[0].sh(list), &moved);
         }
         false => assert_eq!(rules(&nodes[0].sh(list)), 0),
     }
@@ -113,17 +115,24 @@ fn rules_for_a_prefix_that_a_node_has_no_longer_go<P: Over>() {
     // Others' rules stay, whatever they look like.
     let others = own[0].replace("/24", "/25");
     node.sh(&format!("iptables-nft -A FORWARD -s {others} -j ACCEPT"));
-    let moved = ["10.244.77.0/24", "fd00:244:77::/64"].map(str::to_owned);
-    let mut described = net.cluster.describe(0..3);
-    described["nodes"][0]["podPrefixes"] = json!(moved);
-    node.write(CLUSTER, &described.to_string());
-    node.attach(&net.chain);
+    let moved = move_first(&net);
     let list = node.sh(LIST);
     has_rules_for(&list, &moved);
     assert!(
         list.contains(&format!("-A FORWARD -s {others} -j ACCEPT")),
         "{list}"
     );
+}
+
+/// Gives the first node other prefixes, which an ADD brings into force there.
+fn move_first(net: &Net) -> [String; 2] {
+    let moved = ["10.244.77.0/24", "fd00:244:77::/64"].map(str::to_owned);
+    let mut described = net.cluster.describe(0..net.cluster.nodes().len());
+    described["nodes"][0]["podPrefixes"] = json!(moved);
+    let node = net.cluster.node(0);
+    node.write(CLUSTER, &described.to_string());
+    node.attach(&net.chain);
+    moved
 }
 
 fn cleanup(node: &Node) {
