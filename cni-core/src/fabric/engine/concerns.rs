@@ -35,7 +35,7 @@ impl Engine {
         }
     }
 
-    /// Whether the host's own rules let through what this network's table accepts, as they were made to: the look for events
+    /// Whether the host's own rules let through what this node's pods send and are sent, as they were made to: the look for events
     /// in tables that [`accept`](crate::accept) has a rule in, for which everything would be too much. True as well where nothing
     /// is known yet.
     pub async fn is_let_through(&self) -> bool {
