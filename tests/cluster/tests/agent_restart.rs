@@ -120,6 +120,7 @@ fn a_warm_restart_writes_nothing_and_loses_no_packet<P: Over>() {
         agents.insert(0, agent);
     }
     for stream in streams {
+        stream.await_sent(21);
         let tally = stream.finish();
         assert!(tally.sent > 20 && tally.lost == 0, "{tally:?}");
     }

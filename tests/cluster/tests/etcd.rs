@@ -262,6 +262,7 @@ fn a_restarted_agent_keeps_prefix_and_data_path<P: Over>() {
     let agent = site.agent(0);
     await_ready(node, &agent);
     assert_eq!(prefixes(node), own);
+    stream.await_sent(21);
     let tally = stream.finish();
     assert!(tally.sent > 20 && tally.lost == 0, "{tally:?}");
     assert_eq!(

@@ -303,6 +303,7 @@ fn with_kubernetes_a_restarted_agent_keeps_prefix_and_data_path<P: Over>() {
     await_ready(node, &agents[0]);
     await_peers(node, 1);
     assert_eq!(prefixes(node), own);
+    stream.await_sent(21);
     let tally = stream.finish();
     assert!(tally.sent > 20 && tally.lost == 0, "{tally:?}");
     settled(node)
@@ -347,6 +348,7 @@ fn a_node_removed_from_kubernetes_goes_and_the_own_entry_is_put_right<P: Over>()
         let routes = node.sh("ip route show table all");
         assert!(!routes.contains(&gone.pod_prefixes()[0]), "{routes}");
     }
+    stream.await_sent(21);
     let tally = stream.finish();
     assert!(tally.sent > 20, "{tally:?}");
     Matrix::of(&pods[..2]).assert_all(4);

@@ -125,6 +125,7 @@ fn a_cluster_of_kubernetes_moves_from_flannel_node_by_node<P: Over>() {
     ];
     let list = json!({ "cniVersion": "1.1.0", "name": "net", "plugins": [site.net.plugin] });
     go_on_without_annotations(&site, &api, &mut agents, list);
+    streams.iter().for_each(|stream| stream.await_sent(21));
     for stream in &streams {
         stream.stop();
     }
@@ -299,6 +300,7 @@ fn a_flannel_node_becomes_ours_in_place_with_its_pods() {
     }
     let chain = Chain::new(native, &[&workspace_plugin_dir()]);
     attach_beside(site.node(0), &chain, &mut pods);
+    streams.iter().for_each(|stream| stream.await_sent(101));
     streams.iter().for_each(Stream::stop);
     for stream in streams {
         let tally = stream.finish();

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ const PATIENCE: Duration = Duration::from_millis(300);
 #[derive(Debug)]
 pub struct Stream {
     stop: Arc<AtomicBool>,
+    sent: Arc<AtomicUsize>,
     thread: Option<JoinHandle<Tally>>,
 }
 
@@ -47,11 +48,28 @@ impl Stream {
         let ping = Ping::to(&target.to_string());
         let socket = pod.run(|| ping.open()).expect("a raw socket");
         let stop = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&stop);
-        let thread = thread::spawn(move || probe(&ping, &socket, pace, &seen));
+        let sent = Arc::new(AtomicUsize::new(0));
+        let seen = (Arc::clone(&stop), Arc::clone(&sent));
+        let thread = thread::spawn(move || probe(&ping, &socket, pace, &seen.0, &seen.1));
         Self {
             stop,
+            sent,
             thread: Some(thread),
+        }
+    }
+
+    /// Waits until it has sent this many: what is quickly done shows little else.
+    ///
+    /// # Panics
+    /// When the stream's thread has panicked.
+    pub fn await_sent(&self, count: usize) {
+        let is_alive = || {
+            let thread = self.thread.as_ref();
+            thread.is_some_and(|thread| !thread.is_finished())
+        };
+        while self.sent.load(Ordering::Relaxed) < count {
+            assert!(is_alive(), "the stream's thread");
+            thread::yield_now();
         }
     }
 
@@ -80,7 +98,13 @@ impl Drop for Stream {
     }
 }
 
-fn probe(ping: &Ping, socket: &Socket, pace: Duration, stop: &AtomicBool) -> Tally {
+fn probe(
+    ping: &Ping,
+    socket: &Socket,
+    pace: Duration,
+    stop: &AtomicBool,
+    sent: &AtomicUsize,
+) -> Tally {
     let start = Instant::now();
     let mut probes: Vec<Probe> = Vec::new();
     while !stop.load(Ordering::Relaxed) {
@@ -92,6 +116,7 @@ fn probe(ping: &Ping, socket: &Socket, pace: Duration, stop: &AtomicBool) -> Tal
             sent: start.elapsed(),
             answered: false,
         });
+        sent.store(probes.len(), Ordering::Relaxed);
         let next = pace * u32::try_from(probes.len()).expect("a short stream");
         listen(ping, socket, &mut probes, start + next);
     }
