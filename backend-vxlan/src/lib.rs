@@ -105,7 +105,9 @@
 //!   widespread advice to do so costs most of the throughput, and is for kernels before 5.7.
 //! * A packet that is larger than the MTU because the underlay carries less than its links say (another tunnel below, a cloud)
 //!   is lost silently: set `mtu` of the nodes in the cluster file.
-//! * Two networks on a node need different `vni`s or ports, `device`s, `routeProtocol`s and bridges.
+//! * Two networks on a node need different `device`s, `routeProtocol`s and bridges, and ports or, if both are `classic`, `vni`s. So
+//!   does a network of others: a classic one with a `vni` of its own runs beside Flannel's on one port. What comes for another
+//!   network is counted with the `vni` reason, and let through to it.
 
 mod config;
 mod desired;

@@ -8,7 +8,8 @@ use crate::host::firewall::TableState;
 pub enum DropReason {
     /// It came from an address that is no peer's.
     Stranger,
-    /// It is of another network: its VNI is not ours.
+    /// It is of another network: its VNI is not ours. Counted by us and dropped by the kernel where the tunnel is classic, as long
+    /// as no other device of this node has that VNI and port: what is for such a device is counted, too, and let through.
     Vni,
     /// What it carries does not come from the peer that sent it, or its pods.
     Source,
@@ -37,10 +38,10 @@ impl DropReason {
         }
     }
 
-    /// Of a rule by its comment, which is its text. `None` for one that does not drop.
+    /// Of a rule by its comment, which is its text. `None` for one that does not count.
     fn of_rule(comment: &str) -> Option<Self> {
-        let condition = comment.strip_suffix("counter drop")?;
-        Some(match condition {
+        let counts = comment.strip_suffix(" drop").unwrap_or(comment);
+        Some(match counts.strip_suffix("counter")? {
             "" => Self::Source,
             address if address.contains("saddr") => Self::Stranger,
             _ => Self::Vni,
@@ -94,11 +95,11 @@ mod tests {
         let mut reasons = Vec::new();
         for rule in spec.chains.iter().flat_map(|chain| &chain.rules) {
             let reason = DropReason::of_rule(&rule.comment());
-            let drops = rule.action == Action::Drop { counter: true };
-            assert_eq!(reason.is_some(), drops, "{rule}");
+            let counts = matches!(rule.action, Action::Drop { counter: true } | Action::Count);
+            assert_eq!(reason.is_some(), counts, "{rule}");
             reasons.extend(reason);
         }
         use DropReason::{Source, Stranger, Vni};
-        assert_eq!(reasons, [Stranger, Stranger, Vni, Source]);
+        assert_eq!(reasons, [Vni, Stranger, Stranger, Source]);
     }
 }

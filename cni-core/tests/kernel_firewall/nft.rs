@@ -180,7 +180,7 @@ fn nft_lists_our_rules_as_we_print_them() -> Result<(), String> {
             "",
         )?;
         let listed = listed
-            .replace("counter packets 0 bytes 0 drop", "counter drop")
+            .replace("counter packets 0 bytes 0", "counter")
             .replace("ct state 0x2,0x4 ", "ct state established,related ")
             .replace("ct status 0x20 ", "ct status dnat ")
             .replace("tcp dport", "@@")

@@ -222,6 +222,7 @@ pub fn masquerade() -> TableSpec {
         chains: vec![
             chain("post", Some(hook), rules),
             chain("raw", Some(raw), vec![rule(tunnel, Action::Notrack)]),
+            chain("counted", None, vec![rule(vec![], Action::Count)]),
             chain("net1", None, vec![rule(vec![], Action::Masquerade)]),
         ],
     }

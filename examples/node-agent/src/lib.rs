@@ -65,7 +65,7 @@
 //! | `full_passes_total`, `last_full_pass_seconds`, `updates_total` | comparisons of everything, and batches of changed nodes |
 //! | `event_to_kernel_seconds` | histogram: from a node's change to its end in the kernel |
 //! | `repair_seconds` | histogram: from the first sign of damage to the end of its repair |
-//! | `filter_drops_total{reason}` | packets that the tunnel's filter refused: `stranger` (no peer sent it), `vni` (of another network), `source` (not the peer's or its pods'). Counted over repairs |
+//! | `filter_drops_total{reason}` | packets that the tunnel's filter refused: `stranger` (no peer sent it), `vni` (of another network; in the classic data path the kernel drops it unless another device of this node has that VNI), `source` (not the peer's or its pods'). Counted over repairs |
 //! | `build_info{version}` | and, without prefix, `process_resident_memory_bytes`, `process_cpu_seconds_total`, `process_open_fds` |
 //!
 //! # Files

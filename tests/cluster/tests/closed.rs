@@ -16,6 +16,7 @@ pub(crate) const TESTS: &[Test] = &tests![
     a_peer_speaks_for_its_own_pods_and_itself_only::<Classic>,
     another_vni_is_dropped_and_counted::<Flow>,
     another_vni_is_dropped_and_counted::<Classic>,
+    another_network_shares_the_port_with_a_vni_of_its_own,
     without_the_filter_everybody_comes_in::<Flow>,
     without_the_filter_everybody_comes_in::<Classic>,
     a_node_that_leaves_the_file_is_a_stranger::<Flow>,
@@ -209,6 +210,29 @@ fn another_vni_is_dropped_and_counted<P: Over>() {
             attack.is_dropped(peer, outer, pods[1].addresses[family]);
         });
     }
+}
+
+/// As Flannel's beside ours. In the flow the kernel gives nobody else the port.
+fn another_network_shares_the_port_with_a_vni_of_its_own() {
+    let plugin = Classic::PATH.plugin(&json!({}));
+    let (net, pods) = Net::with_pods(&Layout::new(3), plugin);
+    let [one, other] = [0, 1].map(|number| net.cluster.node(number));
+    for (node, remote, number) in [(one, other, 1), (other, one, 2)] {
+        let (local, remote) = (node.addresses()[0], remote.addresses()[0]);
+        node.sh(&format!(
+            "ip link add theirs type vxlan id 2 dstport 8472 local {local} remote {remote} \
+             && ip addr add 198.18.9.{number}/24 dev theirs && ip link set theirs up"
+        ));
+    }
+    for (node, target) in [(one, "198.18.9.2"), (other, "198.18.9.1")] {
+        let answer = node.run(|| Ping::to(target).send());
+        assert!(answer.is_ok(), "{target}: {answer:?}");
+    }
+    Matrix::of(&pods).assert_all(24);
+    // Ours is as closed as without it.
+    let attack = Attack::new(&net, Classic::PATH, &pods[0]);
+    let stranger = net.cluster.stranger(Segment::A);
+    attack.is_dropped(&stranger.pod, one.addresses()[0], pods[1].addresses[0]);
 }
 
 fn without_the_filter_everybody_comes_in<P: Over>() {

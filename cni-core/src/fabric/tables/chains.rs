@@ -110,6 +110,17 @@ pub(super) fn input(tunnel: &Tunnel, census: &Census) -> ChainSpec {
     ];
     // What is admitted is nearly everything, and is asked no more than it has to be.
     rules.extend(from_sets(census).filter_map(|set| admitted(tunnel, set)));
+    let another = || [not(VNI, Value::Vni(tunnel.vni))];
+    match tunnel.inner {
+        // Devices of several networks share a port: Flannel's, or another of ours, whose own chain tells who may speak to it.
+        // What is nobody's the kernel drops (`vxlan_vs_find_vni`).
+        Inner::Ethernet => rules.extend([
+            Rule::new(another(), Action::Count),
+            Rule::new(another(), Action::Return),
+        ]),
+        // This device takes packets of all VNIs, and has its port for itself.
+        Inner::Ip => rules.push(Rule::new(another(), drop())),
+    }
     for ipv6 in FAMILIES {
         // A peer speaks for itself: its outer address is there as an inner one, too.
         let itself = Set::From {
@@ -124,7 +135,6 @@ pub(super) fn input(tunnel: &Tunnel, census: &Census) -> ChainSpec {
         };
         rules.push(Rule::new([stranger], drop()));
     }
-    rules.push(Rule::new([not(VNI, Value::Vni(tunnel.vni))], drop()));
     rules.push(Rule::new([], drop()));
     ChainSpec::base("input", filter(HookPoint::Input, EARLY), rules)
 }

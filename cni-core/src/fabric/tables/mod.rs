@@ -29,8 +29,9 @@
 //!     th dport != 8472 return
 //!     @th,224,16 0x800 @th,96,24 0x1 ip saddr . @th,336,32 & 255.255.255.0 @from44_24 return
 //!     @th,224,16 0x800 @th,96,24 0x1 ip saddr . @th,336,32 @from44_32 return
+//!     @th,96,24 != 0x1 counter                      # another network's, if there is one; the flow's port is its own:
+//!     @th,96,24 != 0x1 return                       # there, these two are one `counter drop`
 //!     ip saddr . ip saddr != @from44_32 counter drop  # not a peer
-//!     @th,96,24 != 0x1 counter drop                 # another VNI
 //!     counter drop                                  # a source that is not the peer's
 //!   }
 //! }

@@ -135,6 +135,8 @@ pub enum Action {
         /// Whether packets and bytes are counted.
         counter: bool,
     },
+    /// Count packets and bytes, and go on.
+    Count,
     /// Back to the calling chain.
     Return,
     /// To a chain, and back.
@@ -380,6 +382,7 @@ impl fmt::Display for Action {
             Self::Accept => f.write_str("accept"),
             Self::Drop { counter: false } => f.write_str("drop"),
             Self::Drop { counter: true } => f.write_str("counter drop"),
+            Self::Count => f.write_str("counter"),
             Self::Return => f.write_str("return"),
             Self::Jump(chain) => write!(f, "jump {chain}"),
             Self::Goto(chain) => write!(f, "goto {chain}"),

@@ -214,7 +214,7 @@ impl TableRecord {
                         .unwrap_or_else(|| rule.comment()),
                 ),
                 counter: match rule.action {
-                    Action::Drop { counter: true } => Some(Counter::default()),
+                    Action::Drop { counter: true } | Action::Count => Some(Counter::default()),
                     _ => None,
                 },
             });

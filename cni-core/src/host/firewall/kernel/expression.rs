@@ -284,6 +284,7 @@ impl RuleWriter<'_> {
                 }
                 self.verdict(NF_DROP, None);
             }
+            Action::Count => self.expression("counter", |_| {}),
             Action::Return => self.verdict(NFT_RETURN, None),
             Action::Jump(chain) => self.verdict(NFT_JUMP, Some(chain)),
             Action::Goto(chain) => self.verdict(NFT_GOTO, Some(chain)),
