@@ -218,7 +218,9 @@ struct Detach {
 
 impl Detach {
     async fn read(cx: &Context<'_>, request: &DelRequest<'_>) -> Self {
-        let config = BridgeConfig::parse(request.config, None).ok();
+        let asked = BridgeConfig::parse(request.config, Some(request.args));
+        let config = asked.or_else(|_| BridgeConfig::parse(request.config, None));
+        let config = config.ok();
         Self {
             uses_ipam: uses_ipam(request.config),
             masquerades: config.as_ref().is_none_or(|config| config.ip_masq),
@@ -277,8 +279,14 @@ async fn elements_of(
         .flat_map(|result| &result.interfaces)
         .filter(|found| found.name == interface && !found.sandbox.is_empty())
         .filter_map(|found| found.mac.parse().ok());
-    let macs: Vec<MacAddr> = known.collect();
-    spoof_elements(port.as_str(), (!macs.is_empty()).then_some(macs))
+    let mut macs: Vec<MacAddr> = known.collect();
+    if macs.is_empty() {
+        return spoof_elements(port.as_str(), None);
+    }
+    // The result is the chain's: a later plugin may have changed the address.
+    macs.push(facts::container_mac(request.attachment));
+    macs.extend(config.and_then(|config| config.mac));
+    spoof_elements(port.as_str(), Some(macs))
 }
 
 /// What the previous result says of the links goes into `facts`; what is wrong with the result itself is returned.

@@ -43,11 +43,7 @@ pub(crate) async fn read(
         Some(Link { mac: Some(mac), .. }) if !mac.is_zero() => *mac,
         _ => bridge_mac(host.netlink.as_ref(), &config.bridge).await?,
     };
-    let container_mac = derived_mac(&[
-        attachment.network.as_str(),
-        attachment.container.as_str(),
-        attachment.interface.as_str(),
-    ]);
+    let container_mac = container_mac(attachment);
     let bridge_follows = match &bridge {
         Some(bridge) => follows(host.netlink.as_ref(), bridge, &attachment.network).await?,
         None => false,
@@ -61,6 +57,15 @@ pub(crate) async fn read(
         container_mac,
         expected: None,
     })
+}
+
+/// The hardware address of a container's interface that is given none.
+pub(crate) fn container_mac(attachment: &Attachment) -> MacAddr {
+    derived_mac(&[
+        attachment.network.as_str(),
+        attachment.container.as_str(),
+        attachment.interface.as_str(),
+    ])
 }
 
 /// Whether the bridge's hardware address would move with its ports (`br_stp_recalculate_bridge_id`).

@@ -14,6 +14,7 @@ pub(crate) const TESTS: &[Test] = &tests![
     hairpin_lets_a_pod_reach_itself_by_the_bridge,
     isolated_pods_reach_the_gateway_and_not_each_other,
     a_spoofed_source_address_is_dropped_and_counted,
+    an_address_that_a_later_plugin_gave_leaves_no_spoof_check_behind,
     promiscuous_mode_is_the_bridges,
     the_mtu_is_the_configured_one_or_the_uplinks,
     the_hardware_address_is_the_capabilitys_then_of_args_then_of_cni_args,
@@ -111,6 +112,28 @@ fn a_spoofed_source_address_is_dropped_and_counted() {
     network.del(&pod);
     let left = Snapshot::take();
     assert_eq!(left.lines(pod.id()).len(), 0, "{left:?}");
+}
+
+fn an_address_that_a_later_plugin_gave_leaves_no_spoof_check_behind() {
+    let mac_of_ours =
+        json!({ "macspoofchk": true, "runtimeConfig": { "mac": "02:00:00:00:00:77" } });
+    for keys in [json!({ "macspoofchk": true }), mac_of_ours] {
+        let network = Network::dual().with(keys);
+        let [stays, goes] = ["stays", "goes"].map(Pod::new);
+        network.add(&stays);
+        let before = Snapshot::take().without("/var/lib/cni");
+        let mut result = network.add(&goes);
+        for interface in result["interfaces"].as_array_mut().unwrap() {
+            if interface["sandbox"].is_string() {
+                interface["mac"] = json!("02:00:00:00:00:88");
+            }
+        }
+        let network = network.with(json!({ "prevResult": result }));
+        network.del(&goes);
+        let after = Snapshot::take().without("/var/lib/cni");
+        after.assert_unchanged_since(&before);
+        network.del(&stays);
+    }
 }
 
 /// What the spoof check has counted.
