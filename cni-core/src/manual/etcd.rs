@@ -38,7 +38,7 @@
 //! | `tokenFile` | | a token of etcd's (what `/v3/auth/authenticate` gives), which somebody else keeps fresh: signed ones (`--auth-token jwt`) end with their time and with each change of users and roles, others with the user's password or after five minutes without use |
 //! | `leaseSeconds` | 300 | how long a node's entry lives after the node was heard of last: 5 to 604800 |
 //! | `graceSeconds` | 86400 | how long nobody else gets its prefixes after that: at least `leaseSeconds` |
-//! | `addresses` | from the way to etcd | where the other nodes reach this one: the address from which it reaches etcd, and the first one of the other family on the same link |
+//! | `addresses` | from the way to etcd | where the other nodes reach this one: the address from which it reaches etcd, and of the other family the one that the same link has had longest, temporary and deprecated ones aside |
 //! | `layout` | `nodes` | `flannel`: the keys are Flannel's, see below |
 //!
 //! Files are read again with each connection, password and token also when the server does not take them any more: what was renewed

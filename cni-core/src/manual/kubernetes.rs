@@ -24,7 +24,7 @@
 //! | `podNetworks` | required | prefixes that hold all pods: what the controller manager has as `--cluster-cidr` |
 //! | `kubeconfig` | the pod's service account | path of a kubeconfig; its current context counts |
 //! | `server` | as said there | the API server's address, `https://HOST[:PORT]`, where the service's is not to be relied upon (it is kube-proxy that makes it work) |
-//! | `addresses` | from the Node | where the other nodes reach this one. Else the first `InternalIP` of the Node that the host has, or the address from which the server is reached; and the first one of the other family on the same link |
+//! | `addresses` | from the Node | where the other nodes reach this one. Else the first `InternalIP` of each family that the host has. Without one, the address from which the server is reached; a family that is missing has the address that the same link has had longest, temporary and deprecated ones aside |
 //! | `layout` | `native` | `flannel`: Nodes are followed, by Flannel's annotations, see below |
 //!
 //! Of a kubeconfig, these are understood: of a cluster `server`, `certificate-authority`, `certificate-authority-data`,

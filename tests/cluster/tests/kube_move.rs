@@ -1,7 +1,7 @@
 //! Nodes whose addresses change, and which tell Kubernetes so.
 
 use cni_testkit::cluster::{Cluster, Layout, Matrix, await_condition};
-use cni_testkit::kube::ApiServer;
+use cni_testkit::kube::{ApiServer, Resource::Nodes};
 use cni_testkit::{Test, tests};
 use serde_json::json;
 
@@ -16,11 +16,19 @@ fn a_nodes_new_address_is_told_to_kubernetes_at_once<P: Over>() {
     let host = server(&cluster);
     let api = ApiServer::start(&host.pod, host.addresses[0]);
     let site = Site::over(cluster, P::PATH, &api, &json!({}));
+    let node = site.node(0);
+    // The Node says which of several addresses is meant.
+    node.sh("ip -6 address add 2001:db8:a::99/64 dev eth0 nodad");
+    let internal = |address: &str| json!({ "type": "InternalIP", "address": address });
+    let addresses = ["192.0.2.1", "2001:db8:a::99"].map(internal);
+    let path = format!("{}/status", name(node));
+    let status = json!({ "status": { "addresses": addresses } });
+    api.admin().merge(Nodes, &path, &status).ok();
     let agents = site.agents();
     let pods = site.pods();
-    let node = site.node(0);
     let spec = || entry(&api, &name(node)).unwrap_or_default()["spec"].take();
-    node.sh("ip -6 address del 2001:db8:a::1/64 dev eth0; ip -6 address add 2001:db8:a::77/64 dev eth0 nodad");
+    assert_eq!(spec()["addresses"], json!(["192.0.2.1", "2001:db8:a::99"]));
+    node.sh("ip -6 address del 2001:db8:a::99/64 dev eth0; ip -6 address del 2001:db8:a::1/64 dev eth0; ip -6 address add 2001:db8:a::77/64 dev eth0 nodad");
     await_condition("the object has the new IPv6 address", || {
         spec()["addresses"] == json!(["192.0.2.1", "2001:db8:a::77"])
     });

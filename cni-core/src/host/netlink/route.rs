@@ -18,6 +18,11 @@ pub struct Address {
     pub tentative: bool,
     /// Duplicate address detection found another owner (IPv6; read only).
     pub dad_failed: bool,
+    /// It comes and goes to hide who is behind it (RFC 8981, `use_tempaddr`; IPv6, read only). IPv4 uses the same bit for an
+    /// address that is not its prefix's first, which this is not set for.
+    pub temporary: bool,
+    /// Its preferred lifetime has ended: nothing new is to begin with it (IPv6; read only).
+    pub deprecated: bool,
     /// Skip duplicate address detection (IPv6).
     pub no_dad: bool,
     /// Do not make a route for the prefix (`noprefixroute`).
@@ -81,6 +86,8 @@ impl Address {
             address,
             tentative: false,
             dad_failed: false,
+            temporary: false,
+            deprecated: false,
             no_dad: address.is_ipv6(),
             no_prefix_route: false,
             scope: 0,

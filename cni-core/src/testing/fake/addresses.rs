@@ -36,6 +36,8 @@ impl Namespace {
         let mut address = new.clone();
         address.tentative = false;
         address.dad_failed = false;
+        address.temporary = false;
+        address.deprecated = false;
         if address.address.is_ipv6() {
             address.scope = ipv6_scope(address.address);
         }

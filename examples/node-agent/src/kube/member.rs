@@ -17,7 +17,7 @@ use super::layout::{Layout, overwritten};
 use super::table::Table;
 use super::{patches, time};
 use crate::remote::Failure;
-use crate::remote::facts::{Facts, Knows};
+use crate::remote::facts::{Facts, Knows, by_told};
 use crate::telling::Told;
 use crate::tenure::Standing;
 
@@ -206,12 +206,11 @@ impl Member {
         }
         let internal = object.status.addresses.iter();
         let internal = internal.filter(|address| address.kind == "InternalIP");
-        for address in internal.filter_map(|address| address.address.parse().ok()) {
-            if let Ok(facts) = self.knows.facts(Some(address)).await {
-                return Ok(facts);
-            }
+        let internal = internal.filter_map(|address| address.address.parse().ok());
+        match by_told(self.knows.as_ref(), internal.collect()).await {
+            Some(facts) => Ok(facts),
+            None => self.knows.facts(local).await,
         }
-        self.knows.facts(local).await
     }
 
     fn itself(&mut self, prefixes: Vec<IpNetwork>, facts: Facts, layout: &Layout) -> Node {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cni_core::cluster::Capability;
 use cni_core::host::Host;
-use cni_core::host::netlink::{LinkKind, MacAddr, NetlinkExt as _};
+use cni_core::host::netlink::{Address, LinkKind, MacAddr, NetlinkExt as _};
 use tokio::sync::Notify;
 
 /// What a node tells of itself.
@@ -37,6 +37,29 @@ pub trait Knows: Send + Sync + std::fmt::Debug {
     async fn changed(&self) {
         std::future::pending().await
     }
+}
+
+/// The facts by addresses that somebody says are the node's, as far as this host has them: the first, and the first of the other
+/// family.
+pub(crate) async fn by_told(knows: &dyn Knows, told: Vec<IpAddr>) -> Option<Facts> {
+    let mut found: Option<(IpAddr, Facts)> = None;
+    for address in told {
+        let Ok(facts) = knows.facts(Some(address)).await else {
+            continue;
+        };
+        match &mut found {
+            // Configured addresses are what they are, whatever was asked for.
+            None if !facts.addresses.contains(&address) => return Some(facts),
+            None => found = Some((address, facts)),
+            Some((first, known)) if first.is_ipv6() != address.is_ipv6() => {
+                known.addresses = vec![*first, address];
+                known.addresses.sort_unstable();
+                break;
+            }
+            Some(_) => {}
+        }
+    }
+    found.map(|(_, facts)| facts)
 }
 
 /// Addresses come and go in pairs: the host is looked at so long after the first.
@@ -98,7 +121,7 @@ pub struct OfHost {
 
 #[async_trait]
 impl Knows for OfHost {
-    /// The configured addresses, else the one from which the service is reached, and the first of the other family on the same link.
+    /// The configured addresses, else the one from which the service is reached, and one of the other family on the same link.
     async fn facts(&self, local: Option<IpAddr>) -> Result<Facts, String> {
         let all = self.host.netlink.addresses(None).await;
         let all = all.map_err(|error| format!("the host's addresses cannot be read: {error}"))?;
@@ -115,16 +138,8 @@ impl Knows for OfHost {
         };
         let mut addresses = self.configured.clone();
         if addresses.is_empty() {
-            let second = all.iter().find(|address| {
-                let usable = address.scope == 0 && !address.tentative && !address.dad_failed;
-                usable
-                    && address.link == bearer.link
-                    && address.address.is_ipv6() != first.is_ipv6()
-            });
-            addresses = [Some(first), second.map(|address| address.address.ip())]
-                .into_iter()
-                .flatten()
-                .collect();
+            addresses.push(first);
+            addresses.extend(second(&all, bearer, !first.is_ipv6()));
         }
         addresses.sort_unstable();
         let link = self.host.netlink.link(&bearer.link).await;
@@ -136,6 +151,24 @@ impl Knows for OfHost {
             vtep_mac: self.vtep_mac().await?,
         })
     }
+}
+
+/// The address of a family that the bearer's link has had longest: what comes later and goes again, to another node perhaps, is
+/// none that others should send to. The kernel lists IPv4 addresses of a link in the order in which they came, and IPv6 addresses
+/// the other way round (`inet_insert_ifa`, `ipv6_link_dev_addr`).
+fn second(all: &[Address], bearer: &Address, ipv6: bool) -> Option<IpAddr> {
+    let mut usable = all.iter().filter(|address| {
+        let sound = !(address.tentative || address.dad_failed);
+        let lasts = !(address.temporary || address.deprecated);
+        let here = address.link == bearer.link && address.address.is_ipv6() == ipv6;
+        here && sound && lasts && address.scope == 0
+    });
+    let oldest = if ipv6 {
+        usable.next_back()
+    } else {
+        usable.next()
+    };
+    oldest.map(|address| address.address.ip())
 }
 
 impl OfHost {

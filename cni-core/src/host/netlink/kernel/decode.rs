@@ -137,6 +137,8 @@ pub(super) fn vlans(payload: &[u8], index: u32, found: &mut Vec<Vlan>) {
 pub(super) fn address(payload: &[u8]) -> Option<(u32, Address)> {
     const NODAD: u32 = 0x02;
     const DADFAILED: u32 = 0x08;
+    const TEMPORARY: u32 = 0x01;
+    const DEPRECATED: u32 = 0x20;
     const TENTATIVE: u32 = 0x40;
     const NOPREFIXROUTE: u32 = 0x200;
     let family = u8_at(payload, 0)?;
@@ -161,6 +163,8 @@ pub(super) fn address(payload: &[u8]) -> Option<(u32, Address)> {
     let mut address = Address::new(String::new(), network);
     address.tentative = flags & TENTATIVE != 0;
     address.dad_failed = flags & DADFAILED != 0;
+    address.temporary = family == AF_INET6 && flags & TEMPORARY != 0;
+    address.deprecated = family == AF_INET6 && flags & DEPRECATED != 0;
     address.no_dad = flags & NODAD != 0;
     address.no_prefix_route = flags & NOPREFIXROUTE != 0;
     address.scope = scope;
