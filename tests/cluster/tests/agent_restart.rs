@@ -10,7 +10,7 @@ use cni_testkit::{Process, Test, tests};
 use serde_json::{Value, json};
 
 use crate::agent::{said, task};
-use crate::agent_heal::{settled, state};
+use crate::agent_heal::{comes_back_to, settled, state};
 use crate::world::{
     CLUSTER, Classic, Flow, HostGw, Net, Over, PROTOCOL, await_ready, metric, page,
 };
@@ -124,7 +124,7 @@ fn a_warm_restart_writes_nothing_and_loses_no_packet<P: Over>() {
         let tally = stream.finish();
         assert!(tally.sent > 20 && tally.lost == 0, "{tally:?}");
     }
-    settled(node).assert_unchanged_since(&before);
+    comes_back_to(node, &before);
     let told = monitors.told();
     assert!(told.is_empty(), "{told:#?}");
     // They would have told: of the repair of a next hop, of a route, and of an element.
@@ -186,8 +186,15 @@ fn an_agent_killed_anywhere_leaves_what_the_next_one_completes<P: Over>() {
     let routes = node.run(routes_of_the_main_table);
     agent.kill();
     let mut seen = BTreeSet::new();
+    let all = complete.since(&empty).lines().count();
+    let is_partly = |missing: &&usize| (1..all / 2 + 1).contains(*missing);
+    // More than these where a machine is so busy that it was at work in none of them.
     let tries = 20;
-    for number in 0..tries {
+    for number in 0..10 * tries {
+        if number >= tries && seen.iter().filter(is_partly).count() > 1 {
+            break;
+        }
+        let number = number % tries;
         said(&task(&net, 0, &["--cleanup"]));
         let agent = net.start_agent(node);
         // By time, which ends anywhere, and by the routes that are there, which is in the middle of it.
@@ -200,16 +207,12 @@ fn an_agent_killed_anywhere_leaves_what_the_next_one_completes<P: Over>() {
         seen.insert(complete.since(&left).lines().count());
         let agent = net.start_agent(node);
         await_ready(node, &agent);
-        settled(node).assert_unchanged_since(&complete);
+        comes_back_to(node, &complete);
         agent.kill();
     }
     println!("{whole:?}; lines missing when it was killed: {seen:?}");
-    let all = complete.since(&empty).lines().count();
-    let partly = seen
-        .iter()
-        .filter(|missing| (1..all / 2 + 1).contains(*missing));
     assert!(
-        partly.count() > 1,
+        seen.iter().filter(is_partly).count() > 1,
         "it was killed while it was at work: {seen:?} of {all}"
     );
 }
@@ -240,7 +243,7 @@ fn a_device_that_was_created_and_no_more_is_completed<P: Over>() {
     said(&task(&net, 0, &["--cleanup"]));
     node.sh(create);
     said(&task(&net, 0, &["--once"]));
-    settled(node).assert_unchanged_since(&complete);
+    comes_back_to(node, &complete);
 }
 
 fn peers_that_left_meanwhile_go_when_the_file_can_be_read<P: Over>() {
@@ -255,7 +258,7 @@ fn peers_that_left_meanwhile_go_when_the_file_can_be_read<P: Over>() {
     });
     let text = page(node, "/readyz").expect("a page");
     assert!(text.starts_with("HTTP/1.1 503"), "{text}");
-    settled(node).assert_unchanged_since(&before);
+    comes_back_to(node, &before);
     Matrix::of(&pods).assert_all(12);
     let file = net.cluster.describe([0, 1]);
     node.write(CLUSTER, &file.to_string());
@@ -270,7 +273,7 @@ fn peers_that_left_meanwhile_go_when_the_file_can_be_read<P: Over>() {
     drop(agent);
     said(&task(&net, 0, &["--cleanup"]));
     said(&task(&net, 0, &["--once"]));
-    settled(node).assert_unchanged_since(&left);
+    comes_back_to(node, &left);
 }
 
 fn a_file_that_breaks_or_goes_takes_nothing_along<P: Over>() {
@@ -304,7 +307,7 @@ fn a_file_that_breaks_or_goes_takes_nothing_along<P: Over>() {
     await_condition("nothing is amiss", || {
         page(node, "/readyz").is_some_and(|page| page.ends_with("\r\n\r\nready\n"))
     });
-    settled(node).assert_unchanged_since(&before);
+    comes_back_to(node, &before);
 }
 
 fn a_node_that_is_taken_out_of_the_file_keeps_its_ways<P: Over>() {
@@ -317,7 +320,7 @@ fn a_node_that_is_taken_out_of_the_file_keeps_its_ways<P: Over>() {
             page.starts_with("HTTP/1.1 503") && page.contains("not among the nodes")
         })
     });
-    settled(node).assert_unchanged_since(&before);
+    comes_back_to(node, &before);
     Matrix::of(&pods).assert_all(12);
     let outcome = net.call(node, "STATUS").failure();
     assert!(outcome.msg.contains("not among the nodes"), "{outcome:?}");
@@ -356,7 +359,7 @@ fn cleanup_removes_what_is_ours_and_nothing_else<P: Over>() {
     agent.stop().expect("an end");
     let text = said(&task(&net, 0, &["--cleanup"]));
     assert!(text.contains("route"), "{text}");
-    settled(node).assert_unchanged_since(&before);
+    comes_back_to(node, &before);
     assert_eq!(node.read("/run/cni-fabric/167/state.json"), None);
     assert_eq!(said(&task(&net, 0, &["--cleanup"])), "nothing to do\n");
 }

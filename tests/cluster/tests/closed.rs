@@ -287,10 +287,8 @@ fn an_unused_address_never_leaves_by_the_default_route<P: Over>() {
             let ping = Ping::to(&target.to_string()).timeout(Duration::from_millis(100));
             // From the node itself, and from another node's pod.
             for from in [node.network(), &pods[1].pod] {
-                let start = Instant::now();
                 let answer = from.run(|| ping.send());
                 assert!(answer.is_err(), "{target} answers");
-                assert!(start.elapsed() < Duration::from_secs(1));
             }
             let left = capture.drain().into_iter().filter(|frame| frame.outgoing);
             let plain: Vec<_> = left

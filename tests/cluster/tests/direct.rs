@@ -6,6 +6,7 @@ use cni_testkit::cluster::{Attached, Cluster, Layout, Matrix, Node, await_condit
 use cni_testkit::{Test, require, tests, workspace_plugin};
 use serde_json::json;
 
+use crate::agent_heal::{settled, state};
 use crate::wire::{Seen, ports};
 use crate::world::{Classic, DataPath, Flow, HostGw, NETWORK, Net, Over, PROTOCOL, page};
 
@@ -57,7 +58,7 @@ fn a_peer_moves_between_kinds_at_run_time_without_leftovers<P: Over>() {
     let moving = [pod, behind];
     Matrix::of(&moving).assert_all(4);
     assert!(is_tunnelled(&net, P::PATH, &moving[0], &moving[1], 0));
-    let tunnelled = first.snapshot().without("/run/cni");
+    let tunnelled = settled(first);
     let [pod, behind] = moving;
 
     net.tell(&near);
@@ -65,28 +66,21 @@ fn a_peer_moves_between_kinds_at_run_time_without_leftovers<P: Over>() {
     let _agent = net.start_agents(&[3]);
     let beside = fourth.attach(&net.chain);
     await_condition("the way to n3 is direct", || {
-        let route = first.snapshot();
+        let route = state(first);
         route != tunnelled && Matrix::of_all(&[&pod, &beside]).count() == (4, 4)
     });
     assert!(!is_tunnelled(&net, P::PATH, &pod, &beside, 0));
-    // What a tunnel to it needed is gone.
-    let direct = first.snapshot();
-    for address in third.addresses() {
-        let left: Vec<&str> = direct.lines(&address.to_string());
-        assert!(left.is_empty(), "{left:?}");
-    }
+    await_condition("what a tunnel to it needed is gone", || {
+        let direct = first.snapshot();
+        let mut addresses = third.addresses().iter();
+        addresses.all(|address| direct.lines(&address.to_string()).is_empty())
+    });
 
     net.tell(&far);
     fourth.detach(&net.chain, &beside);
     await_condition(
         "the way to n3 is the tunnel, as if nothing had been",
-        || {
-            first
-                .snapshot()
-                .without("/run/cni")
-                .since(&tunnelled)
-                .is_empty()
-        },
+        || state(first).since(&tunnelled).is_empty(),
     );
 }
 

@@ -57,7 +57,7 @@ impl Running<'_> {
         let server = "192.0.2.222";
         for node in self.nodes() {
             await_condition(&format!("{} reaches etcd's host", node.name()), || {
-                let ping = Ping::to(server).timeout(Duration::from_millis(20));
+                let ping = Ping::to(server).timeout(Duration::from_millis(200));
                 node.network().run(|| ping.send()).is_ok()
             });
         }
@@ -135,6 +135,7 @@ fn streams(pods: &[Attached]) -> Vec<Stream> {
 
 fn assert_none_lost(streams: Vec<Stream>) {
     for stream in &streams {
+        stream.await_sent(21);
         stream.stop();
     }
     for stream in streams {
@@ -146,7 +147,7 @@ fn assert_none_lost(streams: Vec<Stream>) {
 /// Does something that ends in a heal, until everybody is right soon enough after it.
 fn soon(what: &str, running: &mut Running<'_>, mut disturb: impl FnMut(&mut Running<'_>)) {
     let mut took = Vec::new();
-    for _ in 0..3 {
+    for _ in 0..10 {
         disturb(running);
         took.push(running.follow());
         if took.last().is_some_and(|took| *took < SOON) {
@@ -215,7 +216,7 @@ fn a_partition_a_restart_a_compaction_and_a_freeze_cost_no_packet<P: Over>() {
 fn pings(running: &Running<'_>) {
     for _ in 0..100 {
         for target in &running.pods[1].addresses {
-            let ping = Ping::to(&target.to_string()).timeout(SOON);
+            let ping = Ping::to(&target.to_string()).timeout(Duration::from_secs(5));
             let answer = running.pods[0].pod.run(|| ping.send());
             assert!(answer.is_ok(), "{answer:?}");
         }
@@ -395,7 +396,7 @@ fn a_prefix_changes_hands_only_after_the_grace<P: Over>() {
     let host = server(&cluster);
     // One prefix for two nodes.
     let keys = json!({
-        "leaseSeconds": 5, "graceSeconds": 8,
+        "leaseSeconds": 5, "graceSeconds": 10,
         "podNetworks": [{ "prefix": "10.244.7.0/24", "nodeLength": 24 }],
     });
     let etcd = Etcd::start(&host.pod, host.addresses[0]);

@@ -52,7 +52,7 @@ impl Running<'_> {
             await_condition(
                 &format!("{} reaches the server's host", node.name()),
                 || {
-                    let ping = Ping::to("192.0.2.222").timeout(Duration::from_millis(20));
+                    let ping = Ping::to("192.0.2.222").timeout(Duration::from_millis(200));
                     node.network().run(|| ping.send()).is_ok()
                 },
             );
@@ -99,7 +99,7 @@ impl Running<'_> {
     fn pings(&self) {
         for _ in 0..100 {
             for target in &self.pods[1].addresses {
-                let ping = Ping::to(&target.to_string()).timeout(SOON);
+                let ping = Ping::to(&target.to_string()).timeout(Duration::from_secs(5));
                 let answer = self.pods[0].pod.run(|| ping.send());
                 assert!(answer.is_ok(), "{answer:?}");
             }
@@ -109,6 +109,7 @@ impl Running<'_> {
     /// Everything went on all the time, and is as it should be.
     fn finish(mut self) {
         for stream in &self.streams {
+            stream.await_sent(21);
             stream.stop();
         }
         for stream in self.streams.drain(..) {
@@ -166,7 +167,7 @@ fn streams(pods: &[Attached]) -> Vec<Stream> {
 /// Does something that ends in a heal, until everybody is right soon enough after it.
 fn soon(what: &str, running: &mut Running<'_>, mut disturb: impl FnMut(&mut Running<'_>)) {
     let mut took = Vec::new();
-    for _ in 0..3 {
+    for _ in 0..10 {
         // What a watch tells shows that all is well: waits that have grown with earlier failures are short again.
         running.change();
         running.follow();

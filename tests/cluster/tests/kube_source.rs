@@ -357,9 +357,10 @@ fn a_watch_goes_on_from_the_last_bookmark() {
         other["metadata"]["labels"] = json!({ "cni-fabric.internal/network": "other" });
         other["spec"]["network"] = json!("other");
         write(server, &other);
-        // Some hundreds of bytes for each bookmark; the second one from here on is after the change.
+        // Some hundreds of bytes for each bookmark; the second one from here on is after the change, and the others give the
+        // client the time to read it.
         let bytes = server.counts().bytes;
-        while server.counts().bytes < bytes + 1000 {
+        while server.counts().bytes < bytes + 8000 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         server.restart();

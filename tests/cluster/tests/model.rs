@@ -209,7 +209,7 @@ fn without_masquerade_the_outside_sees_the_pod<P: Over>() {
         let answer = pod.pod.run(|| ping.send());
         assert!(answer.is_err(), "{target} knows a way to a pod");
         let source = pod.address_like(*target).expect("an address");
-        let seen = capture.find(Duration::from_secs(1), |frame| {
+        let seen = capture.find(Duration::from_secs(20), |frame| {
             frame.source() == Some(source)
         });
         assert!(seen.is_some(), "{source} is not seen by {target}");

@@ -25,7 +25,7 @@ pub(crate) const TESTS: &[Test] = &tests![
 ];
 
 const ETHERNET: usize = 14;
-const SOON: Duration = Duration::from_secs(1);
+const SOON: Duration = Duration::from_secs(20);
 
 fn the_wire_shows_what_it_should_and_pods_see_no_trace_of_it<P: Over>() {
     for underlay in P::PATH.underlays(Families::Dual) {

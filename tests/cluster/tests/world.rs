@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpStream};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cni_testkit::cluster::{Attached, Cluster, Families, Layout, Node, await_condition};
 use cni_testkit::{Chain, Invocation, Outcome, Process, workspace_plugin, workspace_plugin_dir};
@@ -214,7 +214,9 @@ pub(crate) fn page(node: &Node, path: &str) -> Option<String> {
 pub(crate) fn page_at(node: &Node, port: u16, path: &str) -> Option<String> {
     node.run(|| {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()?;
-        stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
+        stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .ok()?;
         write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").ok()?;
         let mut page = String::new();
         stream.read_to_string(&mut page).ok()?;
@@ -248,10 +250,18 @@ pub(crate) fn like(all: &[IpAddr], one: IpAddr) -> impl Iterator<Item = IpAddr> 
     alike.filter(move |address| address.is_ipv4() == one.is_ipv4())
 }
 
-/// The value of a metric without labels; 0 where the agent does not tell.
+/// The value of a metric without labels; 0 where the agent's page does not have it.
 pub(crate) fn metric(node: &Node, name: &str) -> f64 {
-    let page = page(node, "/metrics").unwrap_or_default();
-    let line = page
+    // It answers between two steps, and one that compares ten thousand peers takes long on a busy machine.
+    let end = Instant::now() + Duration::from_secs(240);
+    let metrics = loop {
+        if let Some(metrics) = page(node, "/metrics") {
+            break metrics;
+        }
+        assert!(Instant::now() < end, "the agent has no page of metrics");
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    let line = metrics
         .lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.and_then(|value| value.parse().ok())

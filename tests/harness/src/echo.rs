@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use std::net::{
     IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket,
 };
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -12,8 +13,12 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
-use crate::Pod;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use crate::Pod;
+use crate::turns::Turns;
+
+/// As in [`Ping::to`](crate::Ping::to).
 const PATIENCE: Duration = Duration::from_millis(900);
 
 /// A UDP server in a namespace that answers each datagram with the sender's address as it saw it. Ends when dropped.
@@ -78,9 +83,10 @@ impl UdpEcho {
     /// As [`UdpEcho::ask`], and when the address is not the namespace's.
     pub fn ask_from(source: Option<IpAddr>, target: SocketAddr) -> io::Result<SocketAddr> {
         let socket = UdpSocket::bind((source.unwrap_or(any(target)), 0))?;
-        socket.set_read_timeout(Some(PATIENCE))?;
         socket.connect(target)?;
         socket.send(b"who am I?")?;
+        await_ready(&socket, PollFlags::POLLIN)?;
+        socket.set_nonblocking(true)?;
         let mut buffer = [0; 64];
         let length = socket.recv(&mut buffer)?;
         parse(&buffer[..length])
@@ -127,13 +133,42 @@ impl TcpEcho {
     pub fn ask_from(source: Option<IpAddr>, target: SocketAddr) -> io::Result<SocketAddr> {
         let socket = Socket::new(Domain::for_address(target), Type::STREAM, None)?;
         socket.bind(&SocketAddr::new(source.unwrap_or(any(target)), 0).into())?;
-        socket.connect_timeout(&target.into(), PATIENCE)?;
+        socket.set_nonblocking(true)?;
+        match socket.connect(&target.into()) {
+            Err(error) if error.raw_os_error() == Some(nix::libc::EINPROGRESS) => {
+                await_ready(&socket, PollFlags::POLLOUT)?;
+                if let Some(error) = socket.take_error()? {
+                    return Err(error);
+                }
+            }
+            outcome => outcome?,
+        }
         let mut stream = TcpStream::from(socket);
-        stream.set_read_timeout(Some(PATIENCE))?;
         let mut answer = Vec::new();
-        stream.read_to_end(&mut answer)?;
-        parse(&answer)
+        loop {
+            await_ready(&stream, PollFlags::POLLIN)?;
+            match stream.read_to_end(&mut answer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                outcome => {
+                    outcome?;
+                    return parse(&answer);
+                }
+            }
+        }
     }
+}
+
+/// Waits until something can be done with a socket, or has failed.
+fn await_ready(socket: &impl AsFd, what: PollFlags) -> io::Result<()> {
+    for turn in Turns::of(PATIENCE) {
+        let mut one = [PollFd::new(socket.as_fd(), what)];
+        let turn = PollTimeout::try_from(turn).map_err(io::Error::other)?;
+        if poll(&mut one, turn)? > 0 {
+            return Ok(());
+        }
+    }
+    let late = format!("nothing comes within {PATIENCE:?}");
+    Err(io::Error::new(io::ErrorKind::TimedOut, late))
 }
 
 impl Server {

@@ -320,7 +320,7 @@ impl<'a> Etcd<'a> {
     fn ask(&self, request: &str) -> io::Result<String> {
         let text = self.pod.run(|| -> io::Result<String> {
             let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, OWN_PORT))?;
-            stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+            stream.set_read_timeout(Some(Duration::from_secs(60)))?;
             stream.write_all(request.as_bytes())?;
             let mut text = String::new();
             stream.read_to_string(&mut text)?;

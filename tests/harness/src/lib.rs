@@ -40,6 +40,7 @@ mod pod;
 mod process;
 mod runner;
 mod snapshot;
+mod turns;
 
 pub use binaries::{reference_plugin, workspace_plugin, workspace_plugin_dir};
 pub use capture::{Capture, Frame, NeighbourNews};
@@ -54,3 +55,4 @@ pub use pod::Pod;
 pub use process::Process;
 pub use runner::{Test, is_test_of_its_own, require, run, run_with_plugins, skip};
 pub use snapshot::{Snapshot, sysctl};
+pub use turns::Turns;

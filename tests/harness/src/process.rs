@@ -56,10 +56,10 @@ impl Process {
     /// Sends it SIGTERM, and waits for its end.
     ///
     /// # Errors
-    /// When it has not ended after 5 seconds.
+    /// When it has not ended after a minute.
     pub fn stop(mut self) -> io::Result<ExitStatus> {
         self.signal(Signal::SIGTERM);
-        self.wait(Duration::from_secs(5))
+        self.wait(Duration::from_secs(60))
     }
 
     /// Kills it with SIGKILL, and waits for its end.

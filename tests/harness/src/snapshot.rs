@@ -110,19 +110,20 @@ const NAMESPACES: &str = crate::pod::DIRECTORY;
 type Links = BTreeMap<u32, String>;
 
 fn links(lines: &mut BTreeSet<String>) -> Links {
-    // linux/if_link.h: those that say what a link is, not what it has done.
-    const SHOWN: [(u16, &str); 10] = [
+    // linux/if_link.h: those that say what a link is, not what it has done, nor what the kernel makes of it a moment later (its
+    // operational state and first queueing discipline, `linkwatch_do_dev`).
+    const SHOWN: [(u16, &str); 8] = [
         (1, "address"),
         (4, "mtu"),
-        (6, "qdisc"),
         (10, "master"),
         (13, "txqlen"),
-        (16, "operstate"),
         (18, "linkinfo"),
         (20, "alias"),
         (27, "group"),
         (30, "promiscuity"),
     ];
+    // linux/if.h: IFF_RUNNING, IFF_LOWER_UP, IFF_DORMANT.
+    const FOLLOWING: u32 = 0x40 | 0x1_0000 | 0x2_0000;
     let messages = route_dump(18, 16);
     let mut names = Links::new();
     for message in &messages {
@@ -135,7 +136,7 @@ fn links(lines: &mut BTreeSet<String>) -> Links {
         let mut line = format!(
             "link {} flags={:#x}",
             names[&u32_at(message, 20)],
-            u32_at(message, 24)
+            u32_at(message, 24) & !FOLLOWING
         );
         for (kind, value) in attributes(&message[32..]).expect("attributes") {
             let Some((_, label)) = SHOWN.iter().find(|(shown, _)| *shown == kind) else {
@@ -225,7 +226,10 @@ fn routes(links: &Links, lines: &mut BTreeSet<String>) {
             };
             let _ = write!(line, " {text}");
         }
-        lines.insert(line);
+        // Those of a link's own addresses come a second or two after it.
+        if !line.contains(" dst fe80:") {
+            lines.insert(line);
+        }
     }
 }
 
@@ -347,7 +351,12 @@ fn elements(set: &[u8], text: &str, lines: &mut BTreeSet<String>) {
             body.resize(body.len().next_multiple_of(4), 0);
         }
     }
-    for message in dump(NETLINK_NETFILTER, GET_ELEMENTS, &body).expect("a dump of a set") {
+    let messages = match dump(NETLINK_NETFILTER, GET_ELEMENTS, &body) {
+        // Somebody has removed it meanwhile.
+        Err(error) if error.raw_os_error() == Some(nix::libc::ENOENT) => Vec::new(),
+        messages => messages.expect("a dump of a set"),
+    };
+    for message in messages {
         let all = attributes(&message[20..]).expect("attributes");
         let lists = all.iter().filter(|(kind, _)| *kind == 3);
         for (_, element) in lists.flat_map(|(_, list)| attributes(list).unwrap_or_default()) {

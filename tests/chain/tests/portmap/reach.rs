@@ -177,7 +177,7 @@ fn sctp_is_led_to_the_pod() {
     let site = site(&Network::new().publishing(&["8082:80/SCTP"]));
     let raw = |domain| {
         let socket = Socket::new(domain, Type::RAW, Some(Protocol::from(132))).expect("a socket");
-        let patience = std::time::Duration::from_millis(900);
+        let patience = std::time::Duration::from_secs(20);
         socket.set_read_timeout(Some(patience)).expect("a timeout");
         socket
     };

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use cni_core::host::Host;
 use cni_core::host::firewall::{Element, Family, Table};
 use cni_testkit::{
-    Chain, Invocation, Outcome, Pod, Snapshot, TcpEcho, UdpEcho, workspace_plugin,
+    Chain, Invocation, Outcome, Pod, Snapshot, TcpEcho, Turns, UdpEcho, workspace_plugin,
     workspace_plugin_dir,
 };
 use serde_json::{Value, json};
@@ -260,8 +260,6 @@ impl Client {
         };
         let socket = UdpSocket::bind(any).expect("a free port");
         socket.connect(target).expect("a route");
-        let patience = Some(Duration::from_millis(900));
-        socket.set_read_timeout(patience).expect("a timeout");
         Self(socket)
     }
 
@@ -269,8 +267,14 @@ impl Client {
     pub(crate) fn ask(&self) -> io::Result<String> {
         self.0.send(b"?")?;
         let mut buffer = [0; 16];
-        let length = self.0.recv(&mut buffer)?;
-        Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
+        for turn in Turns::of(Duration::from_millis(900)) {
+            self.0.set_read_timeout(Some(turn))?;
+            match self.0.recv(&mut buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                length => return Ok(String::from_utf8_lossy(&buffer[..length?]).into_owned()),
+            }
+        }
+        Err(io::ErrorKind::TimedOut.into())
     }
 
     pub(crate) fn port(&self) -> u16 {

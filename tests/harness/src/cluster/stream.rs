@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use socket2::Socket;
 
+use crate::turns::Turns;
 use crate::{Ping, Pod};
 
-/// How long the last probes' answers are waited for.
-const PATIENCE: Duration = Duration::from_millis(300);
+/// How long the last probes' answers are waited for: all of it where one is lost.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Echo requests at a steady pace, from its start to [`Stream::finish`].
 #[derive(Debug)]
@@ -58,6 +59,11 @@ impl Stream {
         }
     }
 
+    /// How many it has sent so far.
+    pub fn sent(&self) -> usize {
+        self.sent.load(Ordering::Relaxed)
+    }
+
     /// Waits until it has sent this many: what is quickly done shows little else.
     ///
     /// # Panics
@@ -67,9 +73,9 @@ impl Stream {
             let thread = self.thread.as_ref();
             thread.is_some_and(|thread| !thread.is_finished())
         };
-        while self.sent.load(Ordering::Relaxed) < count {
+        while self.sent() < count {
             assert!(is_alive(), "the stream's thread");
-            thread::yield_now();
+            thread::sleep(Duration::from_millis(1));
         }
     }
 
@@ -106,6 +112,7 @@ fn probe(
     sent: &AtomicUsize,
 ) -> Tally {
     let start = Instant::now();
+    let mut next = start;
     let mut probes: Vec<Probe> = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         let request = ping.request();
@@ -117,32 +124,28 @@ fn probe(
             answered: false,
         });
         sent.store(probes.len(), Ordering::Relaxed);
-        let next = pace * u32::try_from(probes.len()).expect("a short stream");
-        listen(ping, socket, &mut probes, start + next);
+        // What was missed while the machine stood still is not made up for: nobody would take that many answers at once.
+        next = (next + pace).max(Instant::now());
+        listen(ping, socket, &mut probes, next);
     }
-    let end = Instant::now() + PATIENCE;
-    while Instant::now() < end && probes.iter().any(|probe| !probe.answered) {
-        listen(
-            ping,
-            socket,
-            &mut probes,
-            end.min(Instant::now() + Duration::from_millis(20)),
-        );
+    for turn in Turns::of(PATIENCE) {
+        if probes.iter().all(|probe| probe.answered) {
+            break;
+        }
+        listen(ping, socket, &mut probes, Instant::now() + turn);
     }
     count(&probes, start.elapsed())
 }
 
-/// Takes answers until `until`.
+/// Takes answers until `until`, and whatever is there by then.
 fn listen(ping: &Ping, socket: &Socket, probes: &mut [Probe], until: Instant) {
     loop {
         let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return;
-        }
         let packet = match Ping::receive(socket, left) {
             Ok(packet) => packet,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             // An ICMP error about an earlier request is reported once, and its request counted as lost.
+            Err(_) if left.is_zero() => return,
             Err(_) => continue,
         };
         let waiting = probes.iter_mut().rev().filter(|probe| !probe.answered);
