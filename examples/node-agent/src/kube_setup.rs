@@ -2,14 +2,11 @@
 
 use std::env;
 use std::fs;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use cni_core::cluster::Capability;
 use cni_core::host::Host;
-use cni_core::ipam::HostLocal;
 use cni_core::node::NodeConfig;
-use cni_core::spec::NetworkName;
 use cni_core::spec::config::NetworkConfig;
 use cni_core::{Error, ErrorKind, Result};
 use ipnetwork::IpNetwork;
@@ -19,33 +16,15 @@ use crate::kube::access::{Origin, Place};
 use crate::kube::client::Client;
 use crate::kube::config::{KubernetesConfig, LayoutKind};
 use crate::kube::layout::{Layout, Way};
-use crate::kube::member::{Member, Pods, withdraw};
+use crate::kube::member::{Member, withdraw};
 use crate::remote::facts::{Moved, OfHost, Told};
+use crate::remote::pods::Given;
 use crate::setup::{Found, Hints};
 use crate::telling::Telling;
 use crate::tenure::Tenure;
 
 /// Where the kernel has the host's name.
 const HOSTNAME: &str = "/proc/sys/kernel/hostname";
-
-/// What host-local has given to pods of the network.
-#[derive(Debug)]
-struct Given {
-    network: NetworkName,
-    config: NetworkConfig,
-}
-
-impl Pods for Given {
-    fn outside(&self, prefixes: &[IpNetwork]) -> std::result::Result<Vec<IpAddr>, String> {
-        let held = HostLocal::new().held_outside(&self.network, &self.config, prefixes);
-        held.map_err(|error| {
-            format!(
-                "which addresses pods hold cannot be read: {}",
-                error.chain()
-            )
-        })
-    }
-}
 
 /// The source. As a member, which is told when the host's addresses may have changed, it keeps this node's own part in Kubernetes, too.
 pub(crate) fn source(

@@ -18,22 +18,12 @@ use super::table::Table;
 use super::{patches, time};
 use crate::remote::Failure;
 use crate::remote::facts::{Facts, Knows, by_told};
+use crate::remote::pods::{Pods, why_to_wait};
 use crate::telling::Told;
 use crate::tenure::Standing;
 
-/// How many addresses are told by themselves.
-const MOST_WORDS: usize = 4;
 /// From one word of readiness to the next at least.
 const BETWEEN_WORDS: Duration = Duration::from_secs(2);
-
-/// Knows which addresses pods of this node hold.
-pub trait Pods: Send + Sync + std::fmt::Debug {
-    /// Those that are in none of these prefixes.
-    ///
-    /// # Errors
-    /// A sentence: it cannot be told.
-    fn outside(&self, prefixes: &[IpNetwork]) -> Result<Vec<IpAddr>, String>;
-}
 
 /// This node among the others.
 #[derive(Debug)]
@@ -271,29 +261,11 @@ impl Member {
 
     /// New pods have to wait for those that have addresses of another Node's prefixes, or of an earlier one's of this name.
     fn standing(&self, prefixes: Vec<IpNetwork>) -> Standing {
-        let outside = match self.pods.outside(&prefixes) {
-            Ok(outside) => outside,
-            Err(reason) => return Standing::Withheld(reason),
-        };
-        if outside.is_empty() {
-            return Standing::Holds(prefixes);
+        let subject = format!("Node {} has other podCIDRs", self.name);
+        match why_to_wait(&*self.pods, &prefixes, &subject) {
+            None => Standing::Holds(prefixes),
+            Some(reason) => Standing::Withheld(reason),
         }
-        let mut some: Vec<String> = outside
-            .iter()
-            .take(MOST_WORDS)
-            .map(IpAddr::to_string)
-            .collect();
-        if let Some(more @ 1..) = outside.len().checked_sub(MOST_WORDS) {
-            some.push(format!("{more} more"));
-        }
-        let own: Vec<String> = prefixes.iter().map(IpNetwork::to_string).collect();
-        Standing::Withheld(format!(
-            "Node {} has other podCIDRs than it had ({}), and pods of this node still have addresses of the former ones: {}; new \
-             pods wait until those have been made anew",
-            self.name,
-            own.join(", "),
-            some.join(", ")
-        ))
     }
 
     /// When its readiness may be told next; `None`: there is nothing to tell.

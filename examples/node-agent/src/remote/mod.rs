@@ -7,6 +7,7 @@ pub mod backoff;
 pub(crate) mod body;
 pub(crate) mod connect;
 pub mod facts;
+pub mod pods;
 pub mod tls;
 
 /// Why a request came to nothing.
