@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use cni_core::node::state::Moment;
 use ipnetwork::IpNetwork;
+use tokio::time::Instant;
 
 /// What a source of nodes knows of this node's right to its prefixes. Cheap to clone; all clones say the same.
 #[derive(Debug, Clone)]
@@ -35,6 +36,34 @@ pub struct Term {
     pub until: Moment,
     /// How long it is from its beginning on.
     pub length: Duration,
+}
+
+/// When a sign of life was about to be given, by both clocks: no lease that it renews ends earlier after it than is counted from
+/// here.
+#[derive(Debug)]
+pub struct Start {
+    /// By the clock of this process.
+    pub instant: Instant,
+    /// By the boot clock, where that can be read.
+    pub moment: Option<Moment>,
+}
+
+impl Start {
+    /// Now.
+    pub fn now() -> Self {
+        // In this order: sleep in between makes what is told end earlier, not later.
+        let moment = Moment::now();
+        if let Err(error) = &moment {
+            tracing::warn!(
+                "plugins cannot be told how long prefixes count: {}",
+                error.chain()
+            );
+        }
+        Self {
+            moment: moment.ok(),
+            instant: Instant::now(),
+        }
+    }
 }
 
 impl Tenure {

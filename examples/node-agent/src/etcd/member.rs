@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use cni_core::cluster::{Node, NodeUid};
 use ipnetwork::IpNetwork;
-use serde_json::json;
 use tokio::time::Instant;
 
-use super::api::{Guard, KeyValue, LeaseAnswer, Put, Streamed, TxnAnswer, txn};
+use super::api::{Guard, KeyValue, Put, TxnAnswer, txn};
 use super::client::{Client, Failure};
 use super::config::EtcdConfig;
+use super::lease::{Lease, keep_alive, nonsense, take};
 use super::ranges::Range;
 use super::table::{Entry, Table};
 use crate::remote::facts::Facts;
@@ -32,14 +32,6 @@ pub struct Member {
     transactions: u64,
     /// Whether its tunnel has hardware addresses.
     has_vtep: bool,
-}
-
-/// A lease of etcd's.
-#[derive(Debug, Clone, Copy)]
-struct Lease {
-    id: i64,
-    /// Until then it lives, whatever the server thinks: counted from before it was asked.
-    until: Instant,
 }
 
 /// What has to be written for this node to be as it should.
@@ -398,63 +390,4 @@ fn created(table: &Table, put: &Put, is_new: bool) -> Option<i64> {
     let of_node = uid.and_then(|uid| Some(table.entry(&uid)?.key.created));
     let of_claim = || prefix.and_then(|prefix| Some(table.claim(prefix)?.key.created));
     (!is_new).then(|| of_node.or_else(of_claim)).flatten()
-}
-
-/// This lease, if it lives and is as long as it should be, else a new one.
-async fn take(client: &mut Client, known: Option<i64>, ttl: Duration) -> Result<Lease, Failure> {
-    let wanted = ttl.as_secs().cast_signed();
-    if let Some(id) = known.filter(|id| *id != 0)
-        && let Some((lease, length)) = keep_alive(client, id).await?
-        && length == wanted
-    {
-        return Ok(lease);
-    }
-    let begin = Instant::now();
-    let answer: LeaseAnswer = client
-        .call("/v3/lease/grant", &json!({ "TTL": wanted.to_string() }))
-        .await?;
-    if answer.id == 0 || answer.ttl <= 0 {
-        return Err(nonsense(client, "the wish for a lease"));
-    }
-    Ok(Lease {
-        id: answer.id,
-        until: begin + length_of(answer.ttl),
-    })
-}
-
-/// The lease and its whole length in seconds; `None` when there is no such lease any more.
-async fn keep_alive(client: &mut Client, id: i64) -> Result<Option<(Lease, i64)>, Failure> {
-    let begin = Instant::now();
-    let body = json!({ "ID": id.to_string() });
-    let answer: Streamed<LeaseAnswer> = client.call("/v3/lease/keepalive", &body).await?;
-    let Some(answer) = answer.result else {
-        return Err(Failure::Away(format!(
-            "a lease cannot be kept: {}",
-            answer.error.unwrap_or_default()
-        )));
-    };
-    if answer.id != id {
-        return Err(nonsense(client, "a lease's sign of life"));
-    }
-    let lives = answer.ttl > 0;
-    Ok(lives.then(|| {
-        (
-            Lease {
-                id,
-                until: begin + length_of(answer.ttl),
-            },
-            answer.ttl,
-        )
-    }))
-}
-
-fn nonsense(client: &Client, what: &str) -> Failure {
-    Failure::Nonsense(format!(
-        "{} answers {what} with what makes no sense",
-        client.server()
-    ))
-}
-
-fn length_of(seconds: i64) -> Duration {
-    Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
 }

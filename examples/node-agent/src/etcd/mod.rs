@@ -16,6 +16,7 @@ pub mod config;
 pub mod flannel;
 mod join;
 pub mod layout;
+mod lease;
 pub mod leave;
 pub mod list;
 pub mod member;

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cni_core::cluster::PeerEvent;
-use cni_core::node::state::Moment;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -20,7 +19,7 @@ use super::table::Table;
 use crate::luck;
 use crate::remote::backoff::Backoff;
 use crate::remote::facts::{Facts, Knows, TO_SETTLE, changed};
-use crate::tenure::{Standing, Tenure, Term};
+use crate::tenure::{Standing, Start, Tenure, Term};
 
 /// A watch that is asked for has to begin within this time.
 const TO_BEGIN: Duration = Duration::from_secs(5);
@@ -63,30 +62,6 @@ struct Seen {
     /// The highest that there ever was.
     highest: i64,
     cluster: String,
-}
-
-/// When a sign of life was about to be given, by both clocks: no lease that it renews ends earlier after it than is counted from
-/// here.
-struct Start {
-    instant: Instant,
-    moment: Option<Moment>,
-}
-
-impl Start {
-    fn now() -> Self {
-        // In this order: sleep in between makes what is told end earlier, not later.
-        let moment = Moment::now();
-        if let Err(error) = &moment {
-            tracing::warn!(
-                "plugins cannot be told how long prefixes count: {}",
-                error.chain()
-            );
-        }
-        Self {
-            moment: moment.ok(),
-            instant: Instant::now(),
-        }
-    }
 }
 
 /// Why a connection is given up.
