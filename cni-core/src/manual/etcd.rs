@@ -77,12 +77,13 @@
 //! |---|---|
 //! | etcd cannot be reached | nothing: what is known stays in force and is repaired. A try every half second; a server that answers with errors is left alone for longer, up to 30 s |
 //! | it is there again | what has changed meanwhile is read by its revision; all of it where that has been compacted, or where it is another etcd than it was |
-//! | it has lost what it held | nodes write themselves anew; whoever is missing is kept for ten seconds |
+//! | it has lost what it held | nodes write themselves anew, with the prefixes that they had; whoever is missing is kept for ten seconds |
 //! | it answers nonsense | it is away, and the next server is asked |
 //! | longer than `leaseSeconds` | no new pods on this node (ADD 11, STATUS 50); those that are there go on. When it is back, the node gets the same prefixes again, and whoever seems to have gone has ten seconds for coming back |
 //! | longer than `graceSeconds` | others may get its prefixes. A node that finds that takes others, and STATUS (51) names its pods with addresses of former ones until they have been made anew. Therefore let `graceSeconds` be longer than any outage, or pause of a machine |
 //! | the agent is stopped where it is, or the machine sleeps | its plugins attach nobody from `leaseSeconds` after its last sign of life on (ADD 11, STATUS 50), by the boot clock: sleep counts, a clock that is set does not. What is there goes on, and can be taken down |
 //! | the agent starts anew | the same prefixes, under the same leases; nothing is written. New pods wait until etcd has confirmed it |
+//! | it starts anew, and etcd has forgotten the node | it asks for the prefixes that it had last, by `state.json` (`confirmed`), whatever has been withheld since; where that file has gone, for those that its pods have addresses of; only then for others. New nodes ask for any that nobody has claimed: let none join an etcd that was emptied, or set back to an older copy, before the others are there again |
 //! | a node's keys are deleted or overwritten | it makes them good, once a second at most |
 //! | `node-agent --cleanup` | removes the node's entry and its claims, guarded by their revisions, and only those that are this machine's by address or by what it remembers. A claim stays while pods have addresses of its prefix, and ends with its lease; reservations stay. Where etcd cannot be reached, it says what is left, cleans the node all the same, and ends with 0: the leases see to the rest |
 //! | two machines have one name | the second one waits, is not ready, and says why |

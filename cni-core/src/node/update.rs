@@ -225,6 +225,7 @@ fn told(network: &crate::spec::NetworkName, view: &View, base: &Base, report: &R
     let mut state = State::new(network.clone());
     state.node = view.me().map(|me| me.name.to_string());
     state.prefixes = prefixes(view);
+    state.confirmed.clone_from(&state.prefixes);
     state.mtu = Some(base.mtu);
     state.device = base.device.as_deref().map(str::to_owned);
     state.ready = true;

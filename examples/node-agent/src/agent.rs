@@ -315,6 +315,7 @@ impl Agent {
         status.see(&self.view);
         let tenure = self.setup.tenure.as_ref();
         status.standing = tenure.map(Tenure::standing);
+        status.confirmed = tenure.and_then(Tenure::confirmed);
         status.until = tenure.and_then(Tenure::until);
         self.news.status(&status, now);
         let Setup {

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use cni_core::cluster::{Capability, NodeUid};
 use cni_core::host::Host;
 use cni_core::node::{NodeConfig, StateDir};
+use cni_core::spec::config::NetworkConfig;
 use cni_core::{Error, ErrorKind, Result};
+use ipnetwork::IpNetwork;
 
 use crate::etcd::config::LayoutKind;
 use crate::etcd::layout::Tunnel;
@@ -16,6 +18,7 @@ use crate::etcd::member::Member;
 use crate::etcd::ranges::Range;
 use crate::etcd::{EtcdConfig, EtcdSource};
 use crate::remote::facts::{Moved, OfHost, Told};
+use crate::remote::pods::Given;
 use crate::setup::{Found, Hints};
 use crate::tenure::Tenure;
 
@@ -28,6 +31,7 @@ pub(crate) fn source(
     node: &NodeConfig,
     host: &Host,
     hints: &Hints,
+    plugin: &NetworkConfig,
     member: Option<Moved>,
 ) -> Result<Found> {
     let mut config = EtcdConfig::parse(section, node.network.as_str())?;
@@ -54,13 +58,15 @@ pub(crate) fn source(
         Some("flow") => Some(vec![Capability::Flow]),
         _ => None,
     };
-    let former = StateDir::of(node).read()?.map(|state| state.prefixes);
-    let mut itself = Member::new(
-        config.clone(),
-        NodeUid::new(&name),
-        name,
-        former.unwrap_or_default(),
-    );
+    let tenure = Tenure::new("etcd has not confirmed yet that this node's prefix is its own");
+    let former = former(node)?;
+    tenure.confirm(&former);
+    let given = Given {
+        network: node.network.clone(),
+        config: plugin.clone(),
+    };
+    let mut itself =
+        Member::new(config.clone(), NodeUid::new(&name), name, former).with_pods(Arc::new(given));
     if hints.vni.is_some() {
         itself = itself.with_vtep();
     }
@@ -71,7 +77,6 @@ pub(crate) fn source(
         service: ("etcd", "cluster.etcd.addresses"),
         capabilities,
     };
-    let tenure = Tenure::new("etcd has not confirmed yet that this node's prefix is its own");
     let source = EtcdSource::member(
         &config,
         tunnel,
@@ -101,16 +106,21 @@ pub(crate) async fn leave(
     let name = name(node)?;
     let addresses = host.netlink.addresses(None).await?;
     let addresses = addresses.iter().map(|address| address.address.ip());
-    let former = StateDir::of(node).read()?.map(|state| state.prefixes);
     let leaving = Leaving {
         config,
         tunnel: hints.vni.map_or(Tunnel::None, Tunnel::Vxlan),
         uid: NodeUid::new(&name),
         addresses: addresses.filter(|address| !address.is_loopback()).collect(),
-        former: former.unwrap_or_default(),
+        former: former(node)?,
         held: held.map_err(|error| error.chain()),
     };
     Ok(leaving.leave().await)
+}
+
+/// The prefixes that this node had when an agent knew it last.
+fn former(node: &NodeConfig) -> Result<Vec<IpNetwork>> {
+    let state = StateDir::of(node).read()?;
+    Ok(state.map(|state| state.confirmed).unwrap_or_default())
 }
 
 /// Flannel has VXLAN with Ethernet inside, and of ours one device meets one of its two.

@@ -41,7 +41,7 @@ impl Publisher {
         let connected = |state: &State| state.mtu.is_some();
         if !known && let Some(mut state) = self.state.read()?.filter(connected) {
             if let Some(Standing::Withheld(reason)) = &status.standing {
-                // Somebody else may have the prefix by now.
+                // Somebody else may have the prefix by now. What was confirmed stays: it is asked for again.
                 state.prefixes.clear();
                 state.expires = None;
                 state.ready = false;
@@ -87,9 +87,13 @@ impl Publisher {
         if let Some(me) = &status.me {
             state.node = Some(me.name.to_string());
             state.prefixes = status.usable_prefixes();
+            state.confirmed.clone_from(&me.prefixes);
             if !state.prefixes.is_empty() {
                 state.expires.clone_from(&status.until);
             }
+        }
+        if let Some(confirmed) = &status.confirmed {
+            state.confirmed.clone_from(confirmed);
         }
         if let Some(connection) = &status.connection {
             state.mtu = Some(connection.mtu);
@@ -114,4 +118,110 @@ fn few<'a>(words: impl Iterator<Item = &'a String>) -> Vec<String> {
 
 fn failed(path: &std::path::Path, error: std::io::Error) -> Error {
     Error::new(ErrorKind::Io, format!("could not write {}", path.display())).with_source(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use cni_core::cluster::{Node, NodeUid};
+    use cni_core::node::NodeConfig;
+    use cni_core::spec::config::NetworkConfig;
+
+    use super::*;
+    use crate::programmer::Connection;
+
+    fn prefix(text: &str) -> IpNetwork {
+        text.parse().unwrap()
+    }
+
+    fn publisher(directory: &std::path::Path) -> Publisher {
+        let text = format!(
+            r#"{{"cniVersion":"1.1.0","name":"pods","cluster":{{"file":"/c"}},"stateDir":"{}"}}"#,
+            directory.display()
+        );
+        let config = NetworkConfig::parse(text.as_bytes()).unwrap();
+        Publisher {
+            network: "pods".parse().unwrap(),
+            state: StateDir::of(&NodeConfig::parse(&config).unwrap()),
+            subnet_env: Some(directory.join("subnet.env")),
+            conflist: None,
+            masquerade: true,
+        }
+    }
+
+    /// A connected node that may use its prefix.
+    fn connected() -> Status {
+        let mut me = Node::new(NodeUid::new("n1"), "n1");
+        me.prefixes.push(prefix("10.244.1.0/24"));
+        Status {
+            me: Some(Arc::new(me)),
+            in_sync: true,
+            compared: true,
+            connection: Some(Connection {
+                mtu: 1450,
+                ..Connection::default()
+            }),
+            standing: Some(Standing::Holds(vec![prefix("10.244.1.0/24")])),
+            confirmed: Some(vec![prefix("10.244.1.0/24")]),
+            ..Status::default()
+        }
+    }
+
+    fn withheld(status: Status) -> Status {
+        Status {
+            standing: Some(Standing::Withheld("the lease has run out".to_owned())),
+            ..status
+        }
+    }
+
+    /// What is written of the prefixes: those for new pods, and those that were confirmed.
+    fn written(publisher: &Publisher, status: &Status) -> (Vec<IpNetwork>, Vec<IpNetwork>) {
+        publisher.publish(&View::default(), &[], status).unwrap();
+        let state = publisher.state.read().unwrap().unwrap();
+        (state.prefixes, state.confirmed)
+    }
+
+    #[test]
+    fn what_was_confirmed_outlasts_what_is_withheld_and_gives_way_to_what_is_confirmed_next() {
+        let directory = tempfile::tempdir().unwrap();
+        let publisher = publisher(directory.path());
+        let one = vec![prefix("10.244.1.0/24")];
+        let status = connected();
+        assert_eq!(written(&publisher, &status), (one.clone(), one.clone()));
+        assert_eq!(
+            written(&publisher, &withheld(status)),
+            (Vec::new(), one.clone())
+        );
+        // The first tick of another agent, and of the one after it.
+        for _ in 0..2 {
+            let status = withheld(Status {
+                confirmed: Some(one.clone()),
+                ..Status::default()
+            });
+            assert_eq!(written(&publisher, &status), (Vec::new(), one.clone()));
+        }
+        // Another prefix, while new pods wait for old ones.
+        let other = vec![prefix("10.244.2.0/24")];
+        let status = withheld(Status {
+            confirmed: Some(other.clone()),
+            ..connected()
+        });
+        assert_eq!(written(&publisher, &status), (Vec::new(), other));
+    }
+
+    #[test]
+    fn what_an_earlier_version_wrote_is_confirmed_over_the_first_tick() {
+        let directory = tempfile::tempdir().unwrap();
+        let publisher = publisher(directory.path());
+        publisher
+            .publish(&View::default(), &[], &connected())
+            .unwrap();
+        let text = std::fs::read_to_string(publisher.state.file()).unwrap();
+        let earlier = text.replace("\"confirmed\":[\"10.244.1.0/24\"],", "");
+        assert_ne!(earlier, text);
+        std::fs::write(publisher.state.file(), earlier).unwrap();
+        let prefixes = written(&publisher, &withheld(Status::default()));
+        assert_eq!(prefixes, (Vec::new(), vec![prefix("10.244.1.0/24")]));
+    }
 }

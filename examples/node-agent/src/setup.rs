@@ -152,6 +152,7 @@ impl Maker {
                 &self.network.node,
                 &self.host,
                 &self.hints,
+                &self.config,
                 (self.args.task == crate::args::Task::Run).then(|| self.moved.clone()),
             ),
             #[cfg(feature = "kubernetes")]

@@ -45,6 +45,8 @@ pub struct Status {
     pub clashes: Vec<String>,
     /// Whether the node's prefixes are its own; `None` where the source has nothing to do with that.
     pub standing: Option<Standing>,
+    /// The prefixes that were confirmed last, whatever has become of them, where the source remembers them.
+    pub confirmed: Option<Vec<IpNetwork>>,
     /// Until when that counts if nothing more is heard; `None`: without an end.
     pub until: Option<Moment>,
     /// Since when the loop has been busy with one step.

@@ -18,6 +18,8 @@ struct Inner {
     known: Option<Term>,
     /// Until when, as far as the plugins are told.
     told: Option<Moment>,
+    /// The prefixes that were confirmed last, whatever has become of them.
+    confirmed: Option<Vec<IpNetwork>>,
 }
 
 /// How it stands.
@@ -73,7 +75,24 @@ impl Tenure {
             standing: Standing::Withheld(reason.to_owned()),
             known: None,
             told: None,
+            confirmed: None,
         })))
+    }
+
+    /// The prefixes that were confirmed last to be this node's, by this source or before it, whether they still are or not; `None`
+    /// where the source has them from somebody who does not forget.
+    pub fn confirmed(&self) -> Option<Vec<IpNetwork>> {
+        self.lock().confirmed.clone()
+    }
+
+    /// These have been confirmed; the value tells whether that is new.
+    pub fn confirm(&self, prefixes: &[IpNetwork]) -> bool {
+        let mut inner = self.lock();
+        let new = inner.confirmed.as_deref() != Some(prefixes);
+        if new {
+            inner.confirmed = Some(prefixes.to_vec());
+        }
+        new
     }
 
     /// How it stands.

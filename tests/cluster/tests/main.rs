@@ -9,6 +9,7 @@ mod closed;
 mod direct;
 mod etcd;
 mod etcd_flannel;
+mod etcd_former;
 mod etcd_heal;
 mod etcd_leave;
 mod etcd_login;
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         told::TESTS,
         etcd::TESTS,
         etcd_flannel::TESTS,
+        etcd_former::TESTS,
         etcd_heal::TESTS,
         etcd_leave::TESTS,
         etcd_login::TESTS,

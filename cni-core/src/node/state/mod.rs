@@ -14,6 +14,9 @@
 //! that is stopped for longer still holds its lock, and the prefixes may be another node's by then. The agent puts that off in
 //! steps of a quarter of the lease, so that the file is written once in some 90 seconds with a lease of 300. Time that the
 //! machine slept counts: after that, plugins attach nobody until the agent has heard that the prefixes are still the node's.
+//!
+//! What may be acted upon (`prefixes`) and what the node had last (`confirmed`) are two things: an agent that starts, or whose lease has
+//! run out, takes back the first and keeps the second, by which the node gets the same prefixes again.
 
 mod lock;
 mod moment;
@@ -52,6 +55,8 @@ pub struct State {
     pub node: Option<String>,
     /// The node's own prefixes, as far as they may be acted upon.
     pub prefixes: Vec<IpNetwork>,
+    /// The prefixes that were known last to be the node's own, whether they may be acted upon now or not: what it asks for again.
+    pub confirmed: Vec<IpNetwork>,
     /// The largest packet of a pod, in bytes; `None` until the node is connected.
     pub mtu: Option<u32>,
     /// The tunnel's device, where there is one.
@@ -107,6 +112,7 @@ impl State {
             network,
             node: None,
             prefixes: Vec::new(),
+            confirmed: Vec::new(),
             mtu: None,
             device: None,
             ready: false,

@@ -17,6 +17,7 @@ fn state() -> State {
             "10.244.1.0/24".parse().unwrap(),
             "fd00:244:1::/64".parse().unwrap(),
         ],
+        confirmed: vec!["10.244.2.0/24".parse().unwrap()],
         mtu: Some(1464),
         device: Some("vxlan.1".to_owned()),
         ready: true,
@@ -67,6 +68,20 @@ fn what_is_no_state_counts_as_none_and_is_replaced() {
         dir.write(&state).unwrap();
         assert_eq!(dir.read().unwrap(), Some(state.clone()));
     }
+}
+
+#[test]
+fn a_file_of_an_earlier_version_confirms_the_prefixes_that_it_has() {
+    let directory = tempfile::tempdir().unwrap();
+    let dir = state_dir(directory.path(), "net", 167);
+    let mut state = state();
+    dir.write(&state).unwrap();
+    let text = fs::read_to_string(dir.file()).unwrap();
+    let earlier = text.replace("\"confirmed\":[\"10.244.2.0/24\"],", "");
+    assert_ne!(earlier, text);
+    fs::write(dir.file(), earlier).unwrap();
+    state.confirmed.clone_from(&state.prefixes);
+    assert_eq!(dir.read().unwrap(), Some(state));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use super::{Fingerprint, KnownLink, Moment, State};
@@ -12,6 +13,8 @@ struct Wire {
     network: String,
     node: Option<String>,
     prefixes: Vec<String>,
+    /// A file of an earlier version has no such member: what may be acted upon is what is known there.
+    confirmed: Option<Vec<String>>,
     mtu: Option<u32>,
     device: Option<String>,
     ready: bool,
@@ -44,10 +47,12 @@ pub(super) fn text(state: &State) -> String {
             .map(|link| (link.name.clone(), link.index, link.mtu, link.up))
             .collect()
     };
+    let texts = |prefixes: &[IpNetwork]| prefixes.iter().map(ToString::to_string).collect();
     let wire = Wire {
         network: state.network.to_string(),
         node: state.node.clone(),
-        prefixes: state.prefixes.iter().map(ToString::to_string).collect(),
+        prefixes: texts(&state.prefixes),
+        confirmed: Some(texts(&state.confirmed)),
         mtu: state.mtu,
         device: state.device.clone(),
         ready: state.ready,
@@ -73,12 +78,15 @@ pub(super) fn text(state: &State) -> String {
 
 pub(super) fn parse(text: &[u8]) -> Option<State> {
     let wire: Wire = serde_json::from_slice(text).ok()?;
-    let prefixes = wire.prefixes.iter().map(|prefix| prefix.parse().ok());
-    let prefixes: Option<Vec<_>> = prefixes.collect();
+    let prefixes = |texts: &[String]| -> Option<Vec<IpNetwork>> {
+        let prefixes = texts.iter().map(|prefix| prefix.parse().ok());
+        prefixes.collect()
+    };
     Some(State {
         network: wire.network.parse().ok()?,
         node: wire.node,
-        prefixes: prefixes?,
+        prefixes: prefixes(&wire.prefixes)?,
+        confirmed: prefixes(wire.confirmed.as_ref().unwrap_or(&wire.prefixes))?,
         mtu: wire.mtu,
         device: wire.device,
         ready: wire.ready,

@@ -122,7 +122,8 @@ impl Leaving {
                 // One without a lease is an operator's reservation.
                 continue;
             }
-            let doubt = match (another, known || self.former.contains(&prefix)) {
+            let remembered = self.former.contains(&prefix) || self.uses(prefix) > 0;
+            let doubt = match (another, known || remembered) {
                 (true, _) => Some("another machine goes by this node's name".to_owned()),
                 (false, false) => Some("nothing on this machine says that it had it".to_owned()),
                 (false, true) => self.use_of(prefix),
@@ -134,17 +135,12 @@ impl Leaving {
 
     /// Why nobody else may have a prefix yet.
     fn use_of(&self, prefix: IpNetwork) -> Option<String> {
-        let held = match &self.held {
-            Err(error) => {
-                return Some(format!(
-                    "whether pods have addresses of it is not known: {error}"
-                ));
-            }
-            Ok(held) => held
-                .iter()
-                .filter(|address| prefix.contains(**address))
-                .count(),
-        };
+        if let Err(error) = &self.held {
+            return Some(format!(
+                "whether pods have addresses of it is not known: {error}"
+            ));
+        }
+        let held = self.uses(prefix);
         let grace = self.grace();
         (held > 0).then(|| {
             format!(
@@ -152,6 +148,12 @@ impl Leaving {
                  --cleanup when they are gone"
             )
         })
+    }
+
+    /// How many addresses of a prefix pods have, as far as that is known.
+    fn uses(&self, prefix: IpNetwork) -> usize {
+        let held = self.held.iter().flatten();
+        held.filter(|address| prefix.contains(**address)).count()
     }
 
     /// How long a claim outlives its node, in seconds.

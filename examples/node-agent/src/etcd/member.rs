@@ -1,5 +1,8 @@
 //! This node's own part: its claims on prefixes, its entry, and the leases under which both are kept.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cni_core::cluster::{Node, NodeUid};
@@ -13,6 +16,7 @@ use super::lease::{Lease, keep_alive, nonsense, take};
 use super::ranges::Range;
 use super::table::{Entry, Table};
 use crate::remote::facts::Facts;
+use crate::remote::pods::Pods;
 use crate::tenure::Standing;
 
 /// So many transactions in a row come to nothing only where somebody writes faster than we read.
@@ -26,6 +30,7 @@ pub struct Member {
     name: String,
     /// What the node had, by what an earlier agent left or this one got.
     former: Vec<IpNetwork>,
+    pods: Option<Arc<dyn Pods>>,
     node_lease: Option<Lease>,
     claim_lease: Option<Lease>,
     /// Transactions sent.
@@ -50,6 +55,7 @@ impl Member {
             uid,
             name,
             former,
+            pods: None,
             node_lease: None,
             claim_lease: None,
             transactions: 0,
@@ -62,6 +68,18 @@ impl Member {
     pub fn with_vtep(mut self) -> Self {
         self.has_vtep = true;
         self
+    }
+
+    /// Of a prefix that nobody remembers these know: their addresses are of it.
+    #[must_use]
+    pub fn with_pods(mut self, pods: Arc<dyn Pods>) -> Self {
+        self.pods = Some(pods);
+        self
+    }
+
+    /// The prefixes that it had last, whether they still are its own or not.
+    pub fn former(&self) -> &[IpNetwork] {
+        &self.former
     }
 
     /// Its prefixes come from these from now on.
@@ -250,9 +268,10 @@ impl Member {
         let (node_lease, claim_lease) = (lease(self.node_lease), lease(self.claim_lease));
         let mut prefixes = Vec::new();
         for (range, claimed) in self.config.networks.iter().zip(self.claims(table, &me)) {
-            let prefix = claimed.or_else(|| self.free(table, range));
-            prefixes
-                .push(prefix.ok_or_else(|| format!("no prefix of {} is free", range.prefix()))?);
+            prefixes.push(match claimed {
+                Some(prefix) => prefix,
+                None => self.free(table, range)?,
+            });
         }
         let node = self.node(table, me, prefixes, facts);
         let (mut guards, mut puts) = (Vec::new(), Vec::new());
@@ -308,14 +327,10 @@ impl Member {
     }
 
     /// The prefix to ask for: the one that it had, else the first free one in its own order.
-    fn free(&self, table: &Table, range: &Range) -> Option<IpNetwork> {
+    fn free(&self, table: &Table, range: &Range) -> Result<IpNetwork, String> {
         let is_free = |prefix: &IpNetwork| table.claim(*prefix).is_none();
-        let former = self
-            .former
-            .iter()
-            .copied()
-            .filter(|prefix| range.has(*prefix));
-        let mut former = former.inspect(|prefix| {
+        let former = self.had(range)?;
+        let mut former = former.into_iter().inspect(|prefix| {
             if let Some(claim) = table.claim(*prefix) {
                 let whose = claim.uid.as_ref().map(NodeUid::as_str).unwrap_or("nobody knows who");
                 tracing::warn!(
@@ -325,7 +340,26 @@ impl Member {
             }
         });
         let first = former.find(is_free);
-        first.or_else(|| range.order(self.uid.as_str()).find(is_free))
+        let first = first.or_else(|| range.order(self.uid.as_str()).find(is_free));
+        first.ok_or_else(|| format!("no prefix of {} is free", range.prefix()))
+    }
+
+    /// What it had of a range, the likeliest first. What pods hold counts where nothing is remembered only: a prefix that is
+    /// remembered came after those of pods that are left from before.
+    fn had(&self, range: &Range) -> Result<Vec<IpNetwork>, String> {
+        let former = self.former.iter().copied();
+        let former: Vec<IpNetwork> = former.filter(|prefix| range.has(*prefix)).collect();
+        let Some(pods) = self.pods.as_ref().filter(|_| former.is_empty()) else {
+            return Ok(former);
+        };
+        let mut counts: BTreeMap<IpNetwork, usize> = BTreeMap::new();
+        let held = pods.outside(&[])?.into_iter();
+        for prefix in held.filter_map(|address| range.around(address)) {
+            *counts.entry(prefix).or_default() += 1;
+        }
+        let mut held: Vec<(IpNetwork, usize)> = counts.into_iter().collect();
+        held.sort_by_key(|(_, count)| Reverse(*count));
+        Ok(held.into_iter().map(|(prefix, _)| prefix).collect())
     }
 
     fn node(&self, table: &Table, me: NodeUid, prefixes: Vec<IpNetwork>, facts: &Facts) -> Node {

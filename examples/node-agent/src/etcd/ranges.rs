@@ -73,6 +73,13 @@ impl Range {
             && self.prefix.contains(prefix.ip())
     }
 
+    /// The one that an address is in.
+    pub fn around(&self, address: IpAddr) -> Option<IpNetwork> {
+        let around = IpNetwork::new(address, self.length).ok()?;
+        let prefix = IpNetwork::new(around.network(), self.length).ok()?;
+        self.has(prefix).then_some(prefix)
+    }
+
     /// The prefix of a number below [`Range::count`].
     pub fn nth(&self, number: u64) -> Option<IpNetwork> {
         let ip = match self.prefix.ip() {

@@ -372,6 +372,7 @@ impl Session {
         let Some(own) = &mut self.own else {
             return Ok(());
         };
+        let mut remembered = false;
         let standing = match own.knows.facts(self.client.local()).await {
             Err(reason) => Standing::Withheld(reason),
             Ok(facts) => {
@@ -380,6 +381,7 @@ impl Session {
                     .ensure(&mut self.client, &mut self.table, &facts)
                     .await;
                 own.facts = Some(facts);
+                remembered = own.tenure.confirm(own.member.former());
                 match ensured {
                     Ok(standing) => standing,
                     // What may be read can be followed even if nothing may be written.
@@ -398,6 +400,9 @@ impl Session {
         let mut events = Vec::new();
         if own.tenure.set(standing) {
             tracing::info!("{words}");
+            remembered = true;
+        }
+        if remembered {
             events.push(PeerEvent::InSync);
         }
         events.extend(self.table.events());
