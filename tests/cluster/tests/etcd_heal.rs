@@ -367,11 +367,13 @@ fn a_prefix_that_is_anothers_now_is_not_used_any_more<P: Over>() {
         .etcd
         .put(&format!("{PREFIX}/nodes/heir"), &heir.to_string(), 0);
     let agent = running.site.agent(0);
-    await_ready(node, &agent);
-    await_condition("another prefix", || {
-        prefixes(node).len() == 2 && !prefixes(node).contains(&own[0])
-    });
-    assert!(prefixes(node).contains(&own[1]), "the other family's stays");
+    // New pods wait for the one that has an address of it, and whoever asks is told which that is.
+    let former = running.pods[0].addresses[0].to_string();
+    let words = format!("still have addresses of the former ones: {former}; new pods wait");
+    await_word(node, &words);
+    refuses(&running, 0, &words);
+    assert!(prefixes(node).is_empty());
+    assert!(page(node, "/readyz").is_some_and(|page| page.starts_with("HTTP/1.1 503")));
     assert!(
         agent
             .log()
@@ -379,15 +381,15 @@ fn a_prefix_that_is_anothers_now_is_not_used_any_more<P: Over>() {
         "{}",
         agent.log()
     );
-    // The pod that has an address of it is told of, and new ones get others.
-    let failure = running.site.net.call(node, "STATUS").failure();
-    let address = running.pods[0].addresses[0].to_string();
-    assert!(
-        failure.code == 51 && failure.msg.contains(&address),
-        "{failure:?}"
-    );
+    // Once that has been deleted, new ones get addresses of another prefix.
+    node.detach(&running.site.net.chain, &running.pods[0]);
+    await_ready(node, &agent);
+    await_condition("another prefix", || {
+        prefixes(node).len() == 2 && !prefixes(node).contains(&own[0])
+    });
+    assert!(prefixes(node).contains(&own[1]), "the other family's stays");
     let late = node.attach(&running.site.net.chain);
-    assert!(!late.addresses.contains(&running.pods[0].addresses[0]));
+    assert_ne!(late.addresses[0].to_string(), former);
     Matrix::of(&[late, running.pods.remove(1)]).assert_all(4);
 }
 

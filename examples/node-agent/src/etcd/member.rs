@@ -16,11 +16,13 @@ use super::lease::{Lease, keep_alive, nonsense, take};
 use super::ranges::Range;
 use super::table::{Entry, Table};
 use crate::remote::facts::Facts;
-use crate::remote::pods::Pods;
+use crate::remote::pods::{Pods, why_to_wait};
 use crate::tenure::Standing;
 
 /// So many transactions in a row come to nothing only where somebody writes faster than we read.
 const MOST_TRIES: u32 = 1000;
+/// While new pods wait for others, these are looked for so often.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 
 /// This node among the others.
 #[derive(Debug)]
@@ -31,6 +33,8 @@ pub struct Member {
     /// What the node had, by what an earlier agent left or this one got.
     former: Vec<IpNetwork>,
     pods: Option<Arc<dyn Pods>>,
+    /// When to see whether pods that others wait for have gone.
+    look: Option<Instant>,
     node_lease: Option<Lease>,
     claim_lease: Option<Lease>,
     /// Transactions sent.
@@ -56,6 +60,7 @@ impl Member {
             name,
             former,
             pods: None,
+            look: None,
             node_lease: None,
             claim_lease: None,
             transactions: 0,
@@ -70,7 +75,8 @@ impl Member {
         self
     }
 
-    /// Of a prefix that nobody remembers these know: their addresses are of it.
+    /// Of a prefix that nobody remembers these know, as their addresses are of it; and new ones wait for those that have addresses of
+    /// another than the node's.
     #[must_use]
     pub fn with_pods(mut self, pods: Arc<dyn Pods>) -> Self {
         self.pods = Some(pods);
@@ -158,6 +164,7 @@ impl Member {
         table: &mut Table,
         facts: &Facts,
     ) -> Result<Standing, Failure> {
+        self.look = None;
         let me = self.me(table, facts);
         table.be(me.clone(), &facts.addresses);
         if let Some(reason) = self.twin(table, &me, facts) {
@@ -172,12 +179,30 @@ impl Member {
             table.be(draft.node.uid.clone(), &facts.addresses);
             if draft.puts.is_empty() || self.commit(client, table, &draft).await? {
                 self.former.clone_from(&draft.node.prefixes);
-                return Ok(Standing::Holds(draft.node.prefixes));
+                return Ok(self.standing(draft.node.prefixes));
             }
         }
         Ok(Standing::Withheld(
             "others write what this node is about to, again and again".to_owned(),
         ))
+    }
+
+    /// New pods have to wait for those that have addresses of a prefix that was this node's and may be another's now.
+    fn standing(&mut self, prefixes: Vec<IpNetwork>) -> Standing {
+        let subject = format!("node {} has other prefixes", self.name);
+        let pods = self.pods.as_ref();
+        match pods.and_then(|pods| why_to_wait(&**pods, &prefixes, &subject)) {
+            None => Standing::Holds(prefixes),
+            Some(reason) => {
+                self.look = Some(Instant::now() + BETWEEN_LOOKS);
+                Standing::Withheld(reason)
+            }
+        }
+    }
+
+    /// When [`Member::ensure`] is due because new pods wait for others, which costs etcd nothing.
+    pub fn look(&self) -> Option<Instant> {
+        self.look
     }
 
     /// The uid under which this node is known: in Flannel's layout, that of the entry with its address.

@@ -232,6 +232,7 @@ impl Session {
         let mut look: Option<Instant> = None;
         let knows = self.own.as_ref().map(|own| Arc::clone(&own.knows));
         loop {
+            let pods = self.own.as_ref().and_then(|own| own.member.look());
             tokio::select! {
                 answer = watch.next() => {
                     let answer = answer?;
@@ -263,6 +264,7 @@ impl Session {
                     look = None;
                     self.look().await?;
                 }
+                () = until(pods) => self.ensure().await?,
                 () = until(next) => {
                     next = pace.map(|pace| Instant::now() + pace);
                     self.keep().await?;
