@@ -59,8 +59,8 @@
 //! New pods get addresses of the new ones. Pods that are there keep theirs, and the bridge its former gateway: the node and its
 //! other pods reach them (new pods are masqueraded on the way, as to the world outside). Other nodes do not, and neither does the
 //! world outside: their routes lead elsewhere, or to the prefix's new owner. STATUS (code 51) and CHECK name the addresses until
-//! these pods have been made anew. Where Kubernetes or an etcd gives prefixes, new pods wait for that. The former gateway's address goes with the bridge (a GC with no pods left, a boot), or by `ip
-//! address del`.
+//! these pods have been made anew. Where Kubernetes or an etcd gives prefixes, new pods wait for that. The former gateway's
+//! address goes with the bridge (a GC with no pods left, a boot), or by `ip address del`.
 
 mod backend;
 mod config;
