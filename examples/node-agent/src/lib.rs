@@ -74,7 +74,7 @@
 //! |---|---|
 //! | `/run/cni-fabric/PROTOCOL/state.json` | what our plugins are told ([`cni_core::node::state`]); STATUS answers with its reason while the node is not connected |
 //! | `/run/cni-fabric/PROTOCOL/agent.lock` | held while an agent lives: there is one for each route protocol number |
-//! | `--subnet-env`, as `/run/flannel/subnet.env` | what Flannel's own CNI plugin reads, where that is used |
+//! | `--subnet-env`, as `/run/flannel/subnet.env` | what Flannel's own CNI plugin reads, where that is used: the prefixes that new pods may have addresses of, and no file while an etcd or Kubernetes has not confirmed any. Flannel's plugin asks neither whether an agent lives nor until when a prefix counts, as ours do: an agent that has ended, or is stopped where it is (`SIGSTOP`), cannot take the file back |
 //! | `--publish-conflist`, as `/etc/cni/net.d/10-pods.conflist` | the configuration, for the container runtime: put there when the node is connected for the first time, replaced when it has changed, left when the agent ends |
 //! | `--install DIR`: `DIR/.cni-fabric.json` | which plugins in `DIR` are ours |
 //!

@@ -37,6 +37,12 @@ impl Publisher {
     /// [`ErrorKind::Io`] when a file cannot be written, [`ErrorKind::InvalidConfig`] when the directory of state is another
     /// network's.
     pub fn publish(&self, view: &View, cluster: &[IpNetwork], status: &Status) -> Result<()> {
+        // Each of them, whatever became of the other.
+        let taken = self.take_back_from_flannel(status);
+        self.tell(view, cluster, status).and(taken)
+    }
+
+    fn tell(&self, view: &View, cluster: &[IpNetwork], status: &Status) -> Result<()> {
         let known = status.in_sync || status.compared;
         let connected = |state: &State| state.mtu.is_some();
         if !known && let Some(mut state) = self.state.read()?.filter(connected) {
@@ -63,10 +69,23 @@ impl Publisher {
         let (Some(path), Some(connection)) = (&self.subnet_env, &status.connection) else {
             return Ok(());
         };
-        if let Some(text) = subnet_env::text(view, cluster, connection.mtu, self.masquerade) {
+        let usable = status.usable_prefixes();
+        let (mtu, masquerade) = (connection.mtu, self.masquerade);
+        if let Some(text) = subnet_env::text(view, &usable, cluster, mtu, masquerade) {
             files::replace(path, &text).map_err(|error| failed(path, error))?;
         }
         Ok(())
+    }
+
+    /// Flannel's plugin reads no reason and no end: while no prefix is the node's beyond doubt, there is no file. Where a source
+    /// has no such doubts, the file stays: a node that is missing may be a slip of somebody's pen.
+    fn take_back_from_flannel(&self, status: &Status) -> Result<()> {
+        match (&self.subnet_env, &status.standing) {
+            (Some(path), Some(_)) if status.usable_prefixes().is_empty() => {
+                files::remove(path).map_err(|error| failed(path, error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Removes the plugins' files. The runtime's stays: it is not the agent's to say that there shall be no more pods.
@@ -208,6 +227,49 @@ mod tests {
             ..connected()
         });
         assert_eq!(written(&publisher, &status), (Vec::new(), other));
+    }
+
+    #[test]
+    fn flannels_plugin_is_offered_what_may_be_used_and_nothing_while_that_is_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let publisher = publisher(directory.path());
+        let status = connected();
+        let mut view = View::default();
+        let me = Node::clone(status.me.as_ref().unwrap());
+        view.apply(cni_core::cluster::PeerEvent::Reset(vec![me]));
+        view.set_identity(cni_core::cluster::Identity {
+            name: Some("n1".to_owned()),
+            addresses: Vec::new(),
+        });
+        let offered = |status: &Status| {
+            publisher.publish(&view, &[], status).unwrap();
+            let text = std::fs::read_to_string(directory.path().join("subnet.env")).ok()?;
+            let line = text.lines().find(|line| line.starts_with("FLANNEL_SUBNET"));
+            line.map(str::to_owned)
+        };
+        let own = Some("FLANNEL_SUBNET=10.244.1.1/24".to_owned());
+        assert_eq!(offered(&status), own);
+        // A lease that has run out.
+        assert_eq!(offered(&withheld(connected())), None);
+        assert_eq!(offered(&status), own);
+        // An agent that has just started.
+        assert_eq!(offered(&withheld(Status::default())), None);
+        assert_eq!(offered(&status), own);
+        // A prefix that is not known to be the node's any more.
+        let another = Some(Standing::Holds(vec![prefix("10.244.2.0/24")]));
+        let status = Status {
+            standing: another,
+            ..status
+        };
+        assert_eq!(offered(&status), None);
+        // A file of nodes, whoever is missing in it: what was told stays.
+        let status = Status {
+            standing: None,
+            ..status
+        };
+        assert_eq!(offered(&status), own);
+        let status = Status { me: None, ..status };
+        assert_eq!(offered(&status), own);
     }
 
     #[test]

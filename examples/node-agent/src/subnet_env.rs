@@ -6,15 +6,22 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use cni_core::cluster::{Node, View};
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 
-/// The file's text. `None` while there is nothing to say: the plugin refuses a file without a subnet.
+/// The file's text, of the node's own prefixes that new pods may have addresses of. `None` while there is nothing to say: the plugin
+/// refuses a file without a subnet.
 ///
 /// The network is what the cluster's prefixes have in common when they are not told: the plugin takes one prefix of each
 /// family. `FLANNEL_SUBNET` is the gateway's address, the first of the node's prefix.
-pub fn text(view: &View, cluster: &[IpNetwork], mtu: u32, masquerade: bool) -> Option<String> {
+pub fn text(
+    view: &View,
+    own: &[IpNetwork],
+    cluster: &[IpNetwork],
+    mtu: u32,
+    masquerade: bool,
+) -> Option<String> {
     let me = view.me()?;
     let mut text = String::new();
     for (ipv6, family) in [(false, ""), (true, "IPV6_")] {
-        let Some(own) = me.prefixes.iter().find(|prefix| prefix.is_ipv6() == ipv6) else {
+        let Some(own) = own.iter().find(|prefix| prefix.is_ipv6() == ipv6) else {
             continue;
         };
         let network = common(cluster.iter(), ipv6).or_else(|| {
