@@ -77,7 +77,7 @@
 //! |---|---|
 //! | etcd cannot be reached | nothing: what is known stays in force and is repaired. A try every half second; a server that answers with errors is left alone for longer, up to 30 s |
 //! | it is there again | what has changed meanwhile is read by its revision; all of it where that has been compacted, or where it is another etcd than it was |
-//! | it has lost what it held | nodes write themselves anew, with the prefixes that they had; whoever is missing is kept for ten seconds |
+//! | it has lost what it held | nodes write themselves anew, with the prefixes that they had; whoever is missing is kept for ten seconds, counted while etcd is reached |
 //! | it answers nonsense | it is away, and the next server is asked |
 //! | longer than `leaseSeconds` | no new pods on this node (ADD 11, STATUS 50); those that are there go on. When it is back, the node gets the same prefixes again, and whoever seems to have gone has ten seconds for coming back |
 //! | longer than `graceSeconds` | others may get its prefixes. A node that finds that takes others. New pods wait while pods of this node have addresses of the former ones, which may be another node's by now; `/readyz` and STATUS say which. Therefore let `graceSeconds` be longer than any outage, or pause of a machine |

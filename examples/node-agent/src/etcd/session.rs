@@ -25,6 +25,8 @@ use crate::tenure::{Standing, Start, Tenure, Term};
 const TO_BEGIN: Duration = Duration::from_secs(5);
 /// How long others have for making themselves known again after leases have run out because etcd was away.
 const TO_RETURN: Duration = Duration::from_secs(10);
+/// Whoever finds this time over by more than that was stopped meanwhile, and has what was told then still to read.
+const LATE: Duration = Duration::from_secs(1);
 /// What others do to this node's own keys is put right at most this often.
 const BETWEEN_REPAIRS: Duration = Duration::from_secs(1);
 
@@ -205,6 +207,17 @@ impl Session {
         self.holding = Some(Instant::now() + TO_RETURN);
     }
 
+    /// Whoever has not made itself known by now has gone.
+    fn let_go(&mut self) {
+        if self.holding.is_some_and(|at| at.elapsed() > LATE) {
+            return self.keep_the_silent();
+        }
+        self.holding = None;
+        self.table.hold(false);
+        let events = self.table.events();
+        self.tell(events);
+    }
+
     /// Waits until the watch has begun. From a revision that has been compacted it begins, too, and is cancelled then.
     async fn begin(&mut self, watch: &mut Watch, revision: i64) -> Result<(), End> {
         let silent = |_| Failure::Away("the server does not begin to watch".to_owned());
@@ -225,6 +238,10 @@ impl Session {
     }
 
     async fn follow(&mut self, watch: &mut Watch) -> Result<std::convert::Infallible, End> {
+        if self.holding.is_some() {
+            // Of the time in which nobody was heard nothing counts.
+            self.keep_the_silent();
+        }
         let pace = self.own.as_ref().map(|own| own.member.pace());
         let mut next = pace.map(|pace| Instant::now() + pace);
         let mut repaired = Instant::now();
@@ -245,12 +262,7 @@ impl Session {
                         repair = Some((repaired + BETWEEN_REPAIRS).max(Instant::now()));
                     }
                 }
-                () = until(self.holding) => {
-                    self.holding = None;
-                    self.table.hold(false);
-                    let events = self.table.events();
-                    self.tell(events);
-                }
+                () = until(self.holding) => self.let_go(),
                 () = until(repair) => {
                     repair = None;
                     // The leases may have gone with what went.
@@ -467,3 +479,7 @@ async fn until(at: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;
