@@ -10,13 +10,13 @@ use cni_core::host::{KernelEvent, Monitor};
 use tokio::time::Instant;
 
 use crate::luck;
+use crate::moved::Moved;
 use crate::news::News;
 use crate::notify::Notify;
 use crate::pace::{Pace, Step};
 use crate::pending::Pending;
 use crate::programmer::{Outcome, Programmer};
 use crate::publish::Publisher;
-use crate::remote::facts::Moved;
 use crate::status::Status;
 use crate::telling::Telling;
 use crate::tenure::Tenure;

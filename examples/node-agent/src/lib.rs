@@ -107,6 +107,7 @@ mod kube_setup;
 mod limit;
 mod luck;
 pub mod metrics;
+pub mod moved;
 pub mod news;
 pub mod notify;
 pub mod pace;

@@ -20,8 +20,8 @@ use crate::args::Args;
 use crate::conflist::Conflist;
 use crate::connector::Connector;
 use crate::drops::DropCounts;
+use crate::moved::Moved;
 use crate::publish::Publisher;
-use crate::remote::facts::Moved;
 use crate::telling::Telling;
 use crate::tenure::Tenure;
 

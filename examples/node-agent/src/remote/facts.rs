@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use cni_core::cluster::Capability;
 use cni_core::host::Host;
 use cni_core::host::netlink::{Address, LinkKind, MacAddr, NetlinkExt as _};
-use tokio::sync::Notify;
+
+use crate::moved::Moved;
 
 /// What a node tells of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -41,6 +42,7 @@ pub trait Knows: Send + Sync + std::fmt::Debug {
 
 /// The facts by addresses that somebody says are the node's, as far as this host has them: the first, and the first of the other
 /// family.
+#[cfg(feature = "kubernetes")]
 pub(crate) async fn by_told(knows: &dyn Knows, told: Vec<IpAddr>) -> Option<Facts> {
     let mut found: Option<(IpAddr, Facts)> = None;
     for address in told {
@@ -73,17 +75,6 @@ pub(crate) async fn changed(knows: Option<&Arc<dyn Knows>>) {
     }
 }
 
-/// Says that the host's addresses may have changed, to the one who waits for that. Cheap to clone; all clones are one.
-#[derive(Debug, Clone, Default)]
-pub struct Moved(Arc<Notify>);
-
-impl Moved {
-    /// They may have changed.
-    pub fn tell(&self) {
-        self.0.notify_one();
-    }
-}
-
 /// Somebody who knows, and is told of changes.
 #[derive(Debug, Clone)]
 pub struct Told<K> {
@@ -100,7 +91,7 @@ impl<K: Knows> Knows for Told<K> {
     }
 
     async fn changed(&self) {
-        self.moved.0.notified().await;
+        self.moved.told().await;
     }
 }
 
