@@ -1,5 +1,6 @@
 //! The verbs.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -76,12 +77,23 @@ impl Firewall {
         doomed: &(dyn Fn(&Mark) -> bool + Sync),
     ) -> Result<()> {
         let mut alone: Option<Box<dyn Guard>> = None;
+        let mut left = BTreeSet::new();
         // Two at once each see what the other one needs: so whoever has not had the lock looks again.
         loop {
             let state = removal::read(cx.host).await?;
             let mut found = removal::removal(cx.host, &state, doomed).await?;
             if found.plan.is_empty() {
                 return Ok(());
+            }
+            found.addresses.retain(|address| left.insert(*address));
+            if !found.addresses.is_empty() {
+                // firewalld may take its time: nobody is to wait for it. What tells of the addresses stays until it has
+                // answered, so that the next DEL finds them, whatever becomes of this one.
+                let looks_again = alone.take().is_some();
+                self.leave_zones(&found.addresses).await?;
+                if looks_again {
+                    continue;
+                }
             }
             let mut errors = Vec::new();
             if found.plan.touches_shared() && alone.is_none() {
@@ -97,11 +109,7 @@ impl Firewall {
                     }
                 }
             }
-            match self.leave_zones(&found.addresses).await {
-                Ok(()) => errors.extend(remove(&found.plan, &handles(cx)).await),
-                // What tells of the addresses has to stay, so that the next DEL finds them.
-                Err(error) => errors.push(error),
-            }
+            errors.extend(remove(&found.plan, &handles(cx)).await);
             if alone.is_some() || !errors.is_empty() {
                 return joined(errors);
             }

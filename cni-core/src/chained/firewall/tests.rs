@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -10,11 +12,11 @@ use super::{Firewall, Zones, bridge_table, table};
 use crate::backend::{
     AddRequest, CheckRequest, Context, DelRequest, GcRequest, NetworkBackend, StatusRequest,
 };
-use crate::host::Host;
 use crate::host::firewall::{
     Action, ChainKind, ChainSpec, Family, FirewallChange, Hook, HookPoint, Rule, Table, TableSpec,
 };
 use crate::host::netlink::{NetlinkChange, NetlinkExt, NewLink, NewLinkKind};
+use crate::host::{Host, HostLock};
 use crate::spec::{AddResult, Attachment, CniArgs, NetworkConfig, ValidAttachments};
 use crate::testing::{FakeKernel, Faults, Faulty, MockIpam, snapshot};
 use crate::{Cancel, Error, ErrorKind, Result};
@@ -25,6 +27,10 @@ struct Fake {
     running: bool,
     sources: Mutex<BTreeSet<IpAddr>>,
     refuses: bool,
+    /// A lock that nobody may hold while it is asked.
+    lock: Option<Arc<dyn HostLock>>,
+    /// How many of the next removals fail.
+    silent: AtomicUsize,
 }
 
 #[async_trait]
@@ -43,6 +49,14 @@ impl Zones for Fake {
         Ok(())
     }
     async fn remove(&self, address: IpAddr) -> Result<()> {
+        if let Some(lock) = &self.lock {
+            let free = lock.try_exclusive().await?.is_some();
+            assert!(free, "others wait for an answer of firewalld's");
+        }
+        let silent = |left: usize| left.checked_sub(1);
+        if self.silent.fetch_update(Relaxed, Relaxed, silent).is_ok() {
+            return Err(Error::new(ErrorKind::Io, "no answer"));
+        }
         self.sources.lock().unwrap().remove(&address);
         Ok(())
     }
@@ -324,6 +338,32 @@ async fn addresses_are_in_the_zone_for_as_long_as_their_attachment() {
         .await
         .unwrap();
     assert!(zones.sources.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn the_lock_is_free_while_firewalld_is_asked_and_a_del_that_gets_no_answer_can_be_repeated() {
+    let kernel = node().await;
+    let host = kernel.host();
+    let before = state(&kernel).await;
+    let zones = Arc::new(Fake {
+        running: true,
+        lock: Some(host.lock.clone()),
+        silent: AtomicUsize::new(1),
+        ..Fake::default()
+    });
+    let firewall = Firewall::with_zones(zones.clone());
+    let pod = pod(&kernel, 2, "open");
+    add(&firewall, &host, &pod).await.unwrap();
+    let made = state(&kernel).await;
+    del(&firewall, &host, &pod).await.unwrap_err();
+    assert_eq!(
+        state(&kernel).await,
+        made,
+        "the next DEL finds the addresses"
+    );
+    del(&firewall, &host, &pod).await.unwrap();
+    assert!(zones.sources.lock().unwrap().is_empty());
+    assert_eq!(state(&kernel).await, before);
 }
 
 #[tokio::test]
