@@ -9,6 +9,7 @@
 )]
 #![cfg(feature = "testing")]
 
+use cni_core::Cancel;
 use cni_core::host::netlink::{
     Address, LinkSettings, MacAddr, NetlinkChange, NewLink, NewLinkKind, OperState, PortSettings,
     Route, errno,
@@ -273,11 +274,11 @@ async fn parameters_of_a_link_come_and_go_with_it() {
 #[tokio::test]
 async fn the_exclusive_lock_is_refused_while_anyone_shares() {
     let lock = world().host.lock;
-    let shared = lock.shared().await.unwrap();
+    let shared = lock.shared(&Cancel::new()).await.unwrap();
     assert!(lock.try_exclusive().await.unwrap().is_none());
     drop(shared);
     let exclusive = lock.try_exclusive().await.unwrap().unwrap();
     assert!(lock.try_exclusive().await.unwrap().is_none());
     drop(exclusive);
-    lock.shared().await.unwrap();
+    lock.shared(&Cancel::new()).await.unwrap();
 }

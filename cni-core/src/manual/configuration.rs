@@ -74,7 +74,8 @@
 //! ([`EXHAUSTED`](crate::ipam::EXHAUSTED), [`ALREADY_HELD`](crate::ipam::ALREADY_HELD),
 //! [`ADDRESS_TAKEN`](crate::ipam::ADDRESS_TAKEN)).
 //!
-//! SIGTERM or SIGINT during a request unwinds it, with code 11.
+//! SIGTERM or SIGINT during a request unwinds it, with code 11. The same happens after 20 seconds of waiting for other plugin
+//! processes, which takes milliseconds unless one of them has been stopped: the message says by which lock `/proc/locks` tells it.
 //!
 //! # What is kept where
 //!

@@ -23,4 +23,5 @@ pub use diff::diff;
 pub(crate) use diff::same_value;
 pub(crate) use diff_claim::taken;
 pub use establish::{Establishing, converge, establish};
+pub(crate) use establish::{Planning, under_lock};
 pub use observe::{Observed, PlaceState, Scope, observe};

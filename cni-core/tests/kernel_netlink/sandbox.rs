@@ -2,12 +2,12 @@
 
 use std::process::Command;
 
-use cni_core::ErrorKind;
-use cni_core::host::lock::KernelLock;
+use cni_core::host::lock::{KernelLock, Sign};
 use cni_core::host::netlink::*;
 use cni_core::host::netns::KernelNamespaces;
 use cni_core::host::sysctl::KernelSysctl;
 use cni_core::host::{HostLock, NamespaceOpener, NetnsPath, Sysctl};
+use cni_core::{Cancel, ErrorKind};
 use nix::sched::CloneFlags;
 
 use crate::support::*;
@@ -122,7 +122,9 @@ impl Holder {
     pub(crate) fn hold(mode: &str) {
         let lock = KernelLock::new();
         let _guard = match mode {
-            "shared" => now(lock.shared()).unwrap(),
+            "shared" => now(lock.shared(&Cancel::new())).unwrap(),
+            "waiting" => now(lock.show(Sign::Waiting)).unwrap(),
+            "working" => now(lock.show(Sign::Working)).unwrap(),
             _ => now(lock.try_exclusive()).unwrap().expect("nobody holds it"),
         };
         println!("lock held");
@@ -138,18 +140,36 @@ pub(crate) fn the_lock_holds_between_processes() {
 
     let other = Holder::start("shared");
     assert!(!free(), "another process is adding");
-    drop(now(lock.shared()).unwrap());
+    drop(now(lock.shared(&Cancel::new())).unwrap());
     other.release();
     assert!(free(), "a lock ends with its process");
 
     let other = Holder::start("exclusive");
     assert!(!free());
-    let waiting = std::thread::spawn(|| drop(now(KernelLock::new().shared()).unwrap()));
+    let cancelled = Cancel::new();
+    cancelled.cancel();
+    let shared = || now(KernelLock::new().shared(&cancelled));
+    let error = shared().unwrap_err().to_string();
+    assert!(error.contains("ns/net, net:["), "{error}");
+    let waiting =
+        std::thread::spawn(|| drop(now(KernelLock::new().shared(&Cancel::new())).unwrap()));
     assert!(!waiting.is_finished());
     other.release();
     waiting.join().unwrap();
 
-    let guard = now(lock.shared()).unwrap();
+    let other = Holder::start("waiting");
+    assert!(free(), "who only waits keeps nobody from removing");
+    shared().expect_err("another process waits to be alone");
+    other.release();
+    shared().expect("a sign ends with its process");
+
+    let other = Holder::start("working");
+    assert!(!free(), "another process may have something unfinished");
+    now(lock.exclusive(&cancelled)).expect("and is not waited for");
+    other.release();
+    assert!(free());
+
+    let guard = now(lock.shared(&Cancel::new())).unwrap();
     assert!(!free(), "the own shared lock counts too");
     drop(guard);
     assert!(free());

@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
+use cni_core::Cancel;
 use cni_core::host::lock::KernelLock;
 use cni_core::host::netlink::{
     Address, KernelNetlink, Link, LinkFilter, LinkSettings, Netlink, NetlinkChange, NetlinkExt,
@@ -113,7 +114,7 @@ pub(crate) fn run() {
         drop(now(KernelSysctl::new().read("net/ipv4/ip_forward")).expect("the kernel does it"));
     });
     measure("shared lock", &mut |_| {
-        drop(now(KernelLock::new().shared()).expect("the kernel does it"))
+        drop(now(KernelLock::new().shared(&Cancel::new())).expect("the kernel does it"))
     });
 }
 

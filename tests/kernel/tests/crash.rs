@@ -27,9 +27,11 @@ pub(crate) const TESTS: &[Test] = &tests![
     an_add_that_fails_at_any_write_changes_nothing_on_a_fresh_node,
     an_add_that_fails_at_any_write_changes_nothing_on_a_used_node,
     a_terminated_add_takes_everything_back,
+    an_add_that_waits_for_the_lock_ends_at_its_deadline,
 ];
 
 const STORE: &str = "/var/lib/cni/networks/net";
+pub(crate) const NETNS: &str = "/proc/thread-self/ns/net";
 
 fn network() -> Network {
     Network::dual().with(json!({ "macspoofchk": true, "hairpinMode": true }))
@@ -195,21 +197,35 @@ fn a_terminated_add_takes_everything_back() {
     let (first, pod) = (Pod::new("first"), Pod::new("pod"));
     network.add(&first);
     let (before, inside) = (state(), Snapshot::of(&pod).without("/var/lib"));
-    // ADD waits for the store, which somebody else holds.
-    let store = fs::File::open(format!("{STORE}/lock")).unwrap();
-    store.lock().unwrap();
-    let running = network.run("ADD", &pod).start();
-    let process = running.id();
-    wait_until(|| handles_sigterm(process));
-    kill(Pid::from_raw(process.cast_signed()), Signal::SIGTERM).unwrap();
-    let failure = running.finish().failure();
-    assert_eq!(failure.code, 11, "{failure:?}");
-    assert_as_before(&before, "SIGTERM");
-    Snapshot::of(&pod)
-        .without("/var/lib")
-        .assert_unchanged_since(&inside);
-    store.unlock().unwrap();
+    // ADD waits for the store, or for the namespace's lock, which somebody else holds.
+    for lock in [&*format!("{STORE}/lock"), NETNS] {
+        let file = fs::File::open(lock).unwrap();
+        file.lock().unwrap();
+        let running = network.run("ADD", &pod).start();
+        let process = running.id();
+        wait_until(|| handles_sigterm(process));
+        kill(Pid::from_raw(process.cast_signed()), Signal::SIGTERM).unwrap();
+        let failure = running.finish().failure();
+        assert_eq!(failure.code, 11, "{lock}: {failure:?}");
+        assert_as_before(&before, &format!("SIGTERM beside {lock}"));
+        Snapshot::of(&pod)
+            .without("/var/lib")
+            .assert_unchanged_since(&inside);
+    }
     network.add(&pod);
+}
+
+fn an_add_that_waits_for_the_lock_ends_at_its_deadline() {
+    let network = network();
+    let pod = Pod::new("pod");
+    let lock = fs::File::open(NETNS).unwrap();
+    lock.lock().unwrap();
+    let before = state();
+    let add = network.run("ADD", &pod).env("CNI_TIMEOUT_MS", "100");
+    let failure = add.run().failure();
+    assert_eq!(failure.code, 11, "{failure:?}");
+    assert!(failure.msg.contains("net:["), "which lock: {failure:?}");
+    assert_as_before(&before, "the deadline");
 }
 
 /// Whether a process has a handler for SIGTERM (`SigCgt` in proc_pid_status(5)).

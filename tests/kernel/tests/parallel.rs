@@ -2,15 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 
 use cni_testkit::{Ping, Pod, Running, Snapshot, Test, tests};
 use serde_json::{Value, json};
 
+use crate::crash::{NETNS, wait_until};
 use crate::world::{Network, ips, link, reaches};
 
 pub(crate) const TESTS: &[Test] = &tests![
     thirty_two_adds_at_once_on_a_fresh_node_and_their_dels,
     adds_and_dels_of_two_networks_at_once_do_not_meet,
+    adds_at_once_on_a_fresh_node_wait_for_the_first_one_and_then_for_nobody,
 ];
 
 const COUNT: usize = 32;
@@ -93,4 +96,33 @@ fn adds_and_dels_of_two_networks_at_once_do_not_meet() {
         let check = other.check(pod, result);
         assert!(check.is_success(), "{check}");
     }
+}
+
+fn adds_at_once_on_a_fresh_node_wait_for_the_first_one_and_then_for_nobody() {
+    let network = Network::dual().with(json!({ "enabledad": true }));
+    let netns = fs::File::open(NETNS).unwrap();
+    // All of them find that there is no bridge.
+    netns.lock_shared().unwrap();
+    let pods: Vec<Pod> = (0..4).map(|_| Pod::new("pod")).collect();
+    let start = |pod| network.run("ADD", pod).start();
+    let running: Vec<Running> = pods.iter().map(start).collect();
+    wait_until(|| waiting(&netns) == pods.len());
+    netns.unlock().unwrap();
+    wait_until(|| link("br0").is_some());
+    // One has made it, alone until it is finished; from then on the lock is shared by others all the time.
+    netns.lock_shared().unwrap();
+    for add in running {
+        add.finish().result();
+    }
+    for pod in &pods {
+        reaches(pod, "fd00:9::1");
+    }
+}
+
+/// How many processes show that they wait to have the namespace's lock alone: by a lock on its first byte.
+fn waiting(netns: &fs::File) -> usize {
+    let sign = format!(":{} 0 0", netns.metadata().unwrap().ino());
+    let locks = fs::read_to_string("/proc/locks").unwrap();
+    let shows = |line: &&str| line.contains("OFDLCK") && line.ends_with(&sign);
+    locks.lines().filter(shows).count()
 }

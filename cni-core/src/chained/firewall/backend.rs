@@ -14,7 +14,9 @@ use crate::backend::{
 use crate::chained::{addresses, previous};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::lock::Guard;
-use crate::plan::{Desired, Handles, Plan, Scope, apply, diff, observe, remove};
+use crate::plan::{
+    Desired, Handles, Plan, Planning, Scope, apply, diff, observe, remove, under_lock,
+};
 use crate::spec::{AddResult, Attachment, Mark};
 
 use super::desired::{Input, bridge_table, declare, table};
@@ -158,10 +160,12 @@ impl NetworkBackend for Firewall {
         let config = FirewallConfig::parse(request.config)?;
         let addresses = addresses(request.attachment, result);
         let asks = self.asks_firewalld(&config).await?;
-        let plan = async || {
-            let desired = desired(cx, request.attachment, &config, result).await?;
-            let observed = observe(&handles(cx), &desired, Scope::Shared).await?;
-            diff(&desired, &observed)
+        let plan = || -> Planning<'_> {
+            Box::pin(async {
+                let desired = desired(cx, request.attachment, &config, result).await?;
+                let observed = observe(&handles(cx), &desired, Scope::Shared).await?;
+                diff(&desired, &observed)
+            })
         };
         if cx.dry_run {
             let zone = addresses.iter().filter(|_| asks).map(|address| {
@@ -171,14 +175,7 @@ impl NetworkBackend for Firewall {
             return Ok(Added::new(result.clone(), plan().await?.after(zone)));
         }
         // What the declaration is made from is read under the lock, too: the operators' chains are in it.
-        let lock = cx.host.lock.as_ref();
-        let mut guard = lock.shared().await?;
-        let mut wanted = plan().await?;
-        if wanted.touches_shared() {
-            drop(guard);
-            guard = lock.exclusive(cx.cancel).await?;
-            wanted = plan().await?;
-        }
+        let (wanted, guard) = under_lock(cx.host.lock.as_ref(), cx.cancel, &plan).await?;
         apply(&wanted, &handles(cx), cx.cancel).await?.keep();
         drop(guard);
         if asks && let Err(error) = self.put_into_zone(&config.zone, &addresses).await {

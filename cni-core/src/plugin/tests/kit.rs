@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::host::conntrack::{Conntrack, Flow, FlowFilter};
 use crate::host::firewall::{Element, Family, FirewallChange, Table, TableState, Value};
 use crate::host::legacy::{LegacyChange, LegacyRule};
-use crate::host::lock::Guard;
+use crate::host::lock::{Guard, Sign};
 use crate::host::netlink::*;
 use crate::host::*;
 use crate::ipam::{Ipam, IpamRequest, NoIpam};
@@ -404,11 +404,17 @@ impl Forwarding for Nothing {
 
 #[async_trait]
 impl HostLock for Nothing {
-    async fn shared(&self) -> Result<Box<dyn Guard>> {
+    async fn try_shared(&self) -> Result<Option<Box<dyn Guard>>> {
+        Ok(Some(Box::new(Nothing)))
+    }
+    async fn try_alone(&self) -> Result<Option<Box<dyn Guard>>> {
+        Ok(None)
+    }
+    async fn show(&self, _: Sign) -> Result<Box<dyn Guard>> {
         Ok(Box::new(Nothing))
     }
-    async fn try_exclusive(&self) -> Result<Option<Box<dyn Guard>>> {
-        Ok(None)
+    async fn is_shown(&self, _: Sign) -> Result<bool> {
+        Ok(false)
     }
 }
 
