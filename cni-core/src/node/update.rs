@@ -60,7 +60,7 @@ impl<'a> Updater<'a> {
         }
         match self.current().await? {
             Some(state) => given(state),
-            None => given(self.update().await?),
+            None => given(self.update(cancel).await?),
         }
     }
 
@@ -142,12 +142,15 @@ impl<'a> Updater<'a> {
     }
 
     /// Makes everything as the file has it, and writes down what came of it. The caller holds the lock.
-    async fn update(&self) -> Result<State> {
+    async fn update(&self, cancel: &Cancel) -> Result<State> {
         // Before the file is read: a change in between has another one.
         let source = self.source()?;
         let view = source::view(self.host, &self.network.node.cluster).await?;
-        let mut engine = self.engine();
+        let mut engine = self.engine().cancelled_by(cancel);
         let report = engine.full(&view, Removal::Allowed).await;
+        if !report.is_complete() {
+            cancel.check("this node was connected")?;
+        }
         let Some(base) = engine.base() else {
             return Err(unconnected(report));
         };

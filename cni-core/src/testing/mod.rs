@@ -6,6 +6,7 @@
 //!   else. [`FakeIpam`] is the same for addresses.
 //! * [`ScriptedPeers`] tells of a cluster's nodes what a test wants it to.
 //! * [`Faults`] and [`Faulty`] make the n-th write fail, or kill the process at it, on the fake and on the real kernel.
+//! * [`Impatient`] makes waits for the host's lock end at once.
 //! * [`snapshot`] is what a namespace holds, as text: "the state afterwards is the state before" is one `assert_eq!`.
 //! * [`noop`] is a plugin that does what its configuration says, for tests of what runs plugins.
 //! * [`conformance`] holds the contracts.
@@ -14,6 +15,7 @@ pub mod conformance;
 mod fake;
 mod faults;
 mod faulty;
+mod impatient;
 mod ipam;
 mod mock;
 pub mod noop;
@@ -23,6 +25,7 @@ mod snapshot;
 pub use fake::FakeKernel;
 pub use faults::{Fault, Faults};
 pub use faulty::Faulty;
+pub use impatient::Impatient;
 pub use ipam::FakeIpam;
 pub use mock::{MockFirewall, MockIpam, MockNetlink, MockSysctl};
 pub use peers::{PeerScript, ScriptedPeers};

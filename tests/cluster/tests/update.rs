@@ -20,6 +20,7 @@ pub(crate) const TESTS: &[Test] = &tests![
     an_update_killed_anywhere_is_completed_by_the_next_add::<Flow>,
     an_update_killed_anywhere_is_completed_by_the_next_add::<Classic>,
     an_update_killed_anywhere_is_completed_by_the_next_add::<HostGw>,
+    an_update_that_waits_for_the_nodes_lock_ends_at_the_deadline::<Flow>,
     a_wrong_entry_is_named_and_what_worked_goes_on::<Flow>,
     a_wrong_entry_is_named_and_what_worked_goes_on::<HostGw>,
     with_an_agent_a_file_that_makes_no_sense_keeps_nobody_from_anything::<Flow>,
@@ -133,6 +134,24 @@ fn large_cluster(net: &Net, first: u32) -> Value {
 fn state(node: &Node) -> Snapshot {
     let state = node.snapshot().without("/var/lib/cni").without("/run/");
     state.without("dst fe80::").without("link cni0 ")
+}
+
+fn an_update_that_waits_for_the_nodes_lock_ends_at_the_deadline<P: Over>() {
+    let net = Net::build(&Layout::new(2), P::PATH.plugin(&json!({})));
+    let node = net.cluster.node(0);
+    let before = state(node);
+    let lock = node.run(|| File::open("/proc/thread-self/ns/net").expect("a namespace"));
+    lock.lock().expect("nobody holds it");
+    let pod = Pod::new("pod");
+    let add = verb(&net, "ADD", &pod).env("CNI_TIMEOUT_MS", "100");
+    let failure = node.run(|| add.run()).failure();
+    assert_eq!(failure.code, 11, "{failure:?}");
+    assert!(
+        failure.msg.contains("the deadline has passed"),
+        "{failure:?}"
+    );
+    let changes = state(node).since(&before);
+    assert!(changes.is_empty(), "{changes}");
 }
 
 /// What is wrong with a file, how it becomes so, and what the error says.

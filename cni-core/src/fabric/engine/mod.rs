@@ -45,6 +45,7 @@ pub struct Engine {
     fabric: Arc<dyn Fabric>,
     owner: Owner,
     seed: Seed,
+    cancel: Cancel,
     known: Option<Known>,
 }
 
@@ -87,6 +88,8 @@ struct Known {
     unreachable: BTreeMap<NodeUid, (Arc<str>, String)>,
     clashes: Vec<String>,
     neighbours: Neighbours,
+    /// Others held the lock of the network namespace for so long that the base was left as it was.
+    locked_out: bool,
     /// The kernel was left as it must be.
     settled: bool,
 }
@@ -100,8 +103,16 @@ impl Engine {
             fabric,
             owner,
             seed: Seed::random(),
+            cancel: Cancel::new(),
             known: None,
         }
+    }
+
+    /// The same, which waits for other processes no longer once this is cancelled.
+    #[must_use]
+    pub fn cancelled_by(mut self, cancel: &Cancel) -> Self {
+        self.cancel = cancel.clone();
+        self
     }
 
     /// Reads everything and makes it as it must be. What cannot be done does not keep the rest from being done.
@@ -184,10 +195,11 @@ impl Engine {
         report
     }
 
-    /// Full passes: a second one where the first one could not do everything.
+    /// Full passes: a second one where the first one could not do everything, but for what it has waited for long enough.
     async fn passes(&mut self, view: &View, removal: Removal, drift: bool) -> Report {
         let mut report = self.pass(view, removal, drift).await;
-        if !report.is_complete() && self.known.is_some() {
+        let again = |known: &Known| !known.locked_out;
+        if !report.is_complete() && self.known.as_ref().is_some_and(again) {
             let later = self.pass(view, removal, false).await;
             report.absorb(later);
         }
@@ -209,16 +221,26 @@ impl Engine {
         };
         let mut made = self.make_base(&known.base, drift, &mut report).await;
         let stale: Vec<String> = known.stale_devices().cloned().collect();
-        if made.is_err() && removal == Removal::Allowed && !stale.is_empty() {
+        // What peers need can be made without it: nearly always the base is as it must be.
+        let waited = |error: &Error| error.kind() == ErrorKind::TryAgain && error.errno().is_none();
+        known.locked_out = made.as_ref().is_err_and(waited);
+        if made.is_err() && !known.locked_out && removal == Removal::Allowed && !stale.is_empty() {
             // The kernel has room for one tunnel of a VNI and port: a device of ours by another name may be in the way.
             self.remove_links(&stale, &mut report).await;
             made = self.make_base(&known.base, drift, &mut report).await;
         }
+        let goes_on = match &made {
+            Ok(()) => true,
+            Err(_) if self.cancel.is_cancelled() => false,
+            Err(_) => known.locked_out && self.has_device(&known.base).await,
+        };
         if let Err(error) = made {
             report.failed("the node's own device, addresses and parameters", error);
-        } else if let Err(error) = self
-            .make_rest(&mut known, view, removal, drift, &mut report)
-            .await
+        }
+        if goes_on
+            && let Err(error) = self
+                .make_rest(&mut known, view, removal, drift, &mut report)
+                .await
         {
             report.failed("the kernel's state", error);
         }
@@ -229,10 +251,17 @@ impl Engine {
         report
     }
 
+    async fn has_device(&self, base: &Base) -> bool {
+        match &base.device {
+            Some(device) => matches!(self.host.netlink.link(device).await, Ok(Some(_))),
+            None => true,
+        }
+    }
+
     /// Device, addresses, parameters: first, because a device that has to be made anew takes its entries along.
     async fn make_base(&self, base: &Base, drift: bool, report: &mut Report) -> Result<()> {
-        let cancel = Cancel::new();
-        let made = establish(&base.desired, &self.handles(), &cancel, Establishing::Apply).await?;
+        let (handles, mode) = (self.handles(), Establishing::Apply);
+        let made = establish(&base.desired, &handles, &self.cancel, mode).await?;
         let (plan, journal) = made;
         journal.keep();
         for reason in plan.reasons() {
@@ -366,6 +395,7 @@ impl Engine {
             unreachable: BTreeMap::new(),
             clashes: Vec::new(),
             neighbours: Neighbours::default(),
+            locked_out: false,
             settled: false,
         })
     }

@@ -8,6 +8,7 @@ mod engine;
 mod facts;
 mod kernel;
 mod left;
+mod locked;
 mod observer;
 mod planner;
 mod scale;

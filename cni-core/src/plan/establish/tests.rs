@@ -4,16 +4,13 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
-
-use async_trait::async_trait;
 
 use super::*;
 use crate::error::ErrorKind;
 use crate::host::netlink::NewLinkKind;
 use crate::host::{Host, Sandbox};
 use crate::plan::{LinkSpec, Object, Place};
-use crate::testing::FakeKernel;
+use crate::testing::{FakeKernel, Impatient};
 
 const BRIDGE: NewLinkKind = NewLinkKind::Bridge {
     vlan_filtering: false,
@@ -51,29 +48,6 @@ fn cancelled() -> Cancel {
     let cancel = Cancel::new();
     cancel.cancel();
     cancel
-}
-
-/// Another process's lock, which gives up at once.
-#[derive(Debug)]
-struct Impatient(Arc<dyn HostLock>);
-
-#[async_trait]
-impl HostLock for Impatient {
-    async fn try_shared(&self) -> Result<Option<Box<dyn Guard>>> {
-        self.0.try_shared().await
-    }
-    async fn try_alone(&self) -> Result<Option<Box<dyn Guard>>> {
-        self.0.try_alone().await
-    }
-    async fn show(&self, sign: Sign) -> Result<Box<dyn Guard>> {
-        self.0.show(sign).await
-    }
-    async fn is_shown(&self, sign: Sign) -> Result<bool> {
-        self.0.is_shown(sign).await
-    }
-    fn limit(&self) -> Duration {
-        Duration::ZERO
-    }
 }
 
 #[tokio::test]
