@@ -1,6 +1,7 @@
 //! The loop: what happens, what is decided, what is done.
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use cni_core::cluster::{Identity, Node, NodeChange, PeerEvent, PeerSource, View}
 use cni_core::host::{KernelEvent, Monitor};
 use tokio::time::Instant;
 
+use crate::heart::Heart;
 use crate::luck;
 use crate::moved::Moved;
 use crate::news::News;
@@ -98,10 +100,8 @@ pub struct Agent {
     pace: Pace,
     pending: Pending,
     news: News,
-    notify: Notify,
+    heart: Heart,
     status: Shared,
-    /// When the service manager is told next that there is progress.
-    alive_at: Option<Instant>,
     /// Something has happened that somebody may want to know.
     news_to_tell: bool,
     /// Which node this is has to be found out anew.
@@ -133,8 +133,7 @@ impl Agent {
             pace: Pace::new(sweep),
             pending: Pending::default(),
             news: News::default(),
-            alive_at: notify.interval().map(|_| Instant::now()),
-            notify,
+            heart: Heart::new(notify),
             status,
             news_to_tell: true,
             lost: true,
@@ -143,9 +142,13 @@ impl Agent {
 
     /// Works until it is told to stop. The kernel is left as it is then: traffic goes on.
     pub async fn run(&mut self, orders: &mut dyn Orders) {
+        let mut event = None;
         loop {
-            self.gather().await;
-            self.act().await;
+            match self.work(event.take(), orders).await {
+                Some(Order::Stop) => break,
+                Some(Order::Reload) => self.reload(),
+                None => {}
+            }
             if std::mem::take(&mut self.news_to_tell) {
                 self.tell();
             }
@@ -161,11 +164,11 @@ impl Agent {
                 Happening::Order(Order::Stop) => break,
                 Happening::Order(Order::Reload) => self.reload(),
                 Happening::Peer(event) => self.peer(event),
-                Happening::Kernel(event) => self.kernel(&event).await,
+                Happening::Kernel(first) => event = Some(first),
                 Happening::Time => self.news_to_tell = true,
             }
         }
-        self.notify.stopping();
+        self.heart.notify.stopping();
         tracing::info!("stopped; the node stays connected as it is");
     }
 
@@ -220,7 +223,35 @@ impl Agent {
         }
     }
 
-    /// One step, if one is due: orders come between steps.
+    /// Takes in what has happened, and acts upon it. That may have to wait for other processes: orders come, and the service
+    /// manager hears of progress, meanwhile. Nothing has to be finished to stop, no more than when the agent is killed; but it has
+    /// to be to read the configuration again.
+    async fn work(&mut self, event: Option<KernelEvent>, orders: &mut dyn Orders) -> Option<Order> {
+        let mut heart = std::mem::take(&mut self.heart);
+        let status = self.status.clone();
+        let mut received = None;
+        {
+            let mut work = pin!(async {
+                if let Some(event) = event {
+                    self.kernel(&event).await;
+                }
+                self.gather().await;
+                self.act().await;
+            });
+            while received != Some(Order::Stop) {
+                tokio::select! {
+                    biased;
+                    () = &mut work => break,
+                    order = orders.next() => received = Some(order),
+                    () = heart.beat_on(&status) => {}
+                }
+            }
+        }
+        self.heart = heart;
+        received
+    }
+
+    /// One step, if one is due.
     async fn act(&mut self) {
         if std::mem::take(&mut self.lost) {
             self.locate().await;
@@ -330,13 +361,10 @@ impl Agent {
             telling.tell(&status);
         }
         if status.readiness().is_ready() {
-            self.notify.ready();
+            self.heart.notify.ready();
         }
-        self.notify.status(&status.line());
-        if self.alive_at.is_some_and(|at| at <= now) {
-            self.notify.alive();
-            self.alive_at = self.notify.interval().map(|interval| now + interval);
-        }
+        self.heart.notify.status(&status.line());
+        self.heart.beat(status.is_alive(now));
         for line in self.news.take(now) {
             match line.warning {
                 true => tracing::warn!("{}", line.text),
@@ -352,7 +380,7 @@ impl Agent {
             Step::Wait(until) => until,
             Step::Full | Step::Update => Some(now),
         };
-        [step, self.news.due(), self.alive_at]
+        [step, self.news.due(), self.heart.due()]
             .into_iter()
             .flatten()
             .min()

@@ -50,7 +50,7 @@
 //!
 //! | page | status | text |
 //! |---|---|---|
-//! | `/healthz` | 200; 503 when one step takes more than a minute | how it is, for people |
+//! | `/healthz` | 200; 503 when one step takes more than a minute; no answer while the kernel keeps one of its calls waiting | how it is, for people |
 //! | `/readyz` | 200 while this node is connected, else 503 | `ready` or `not ready`, then a line for each reason, and for what is wrong with others: peers that cannot be reached, claims, clashes, a source that is away or broken |
 //! | `/metrics` | 200 | for Prometheus |
 //!
@@ -83,8 +83,9 @@
 //!
 //! # How it is made
 //!
-//! All runs on one thread: the kernel answers within the call, and there is one writer. What is decided when ([`pace`]) is
-//! pure; who does it are traits ([`programmer`], and the sources and monitors of `cni_core`).
+//! All runs on one thread: the kernel answers within the call, and there is one writer. While a step waits for others (the lock of
+//! the network namespace, `iptables-legacy`: [`unhurried`]), the thread serves pages, keeps leases, and takes orders. What is decided
+//! when ([`pace`]) is pure; who does it are traits ([`programmer`], and the sources and monitors of `cni_core`).
 
 pub mod agent;
 pub mod args;
@@ -97,6 +98,7 @@ pub mod etcd;
 #[cfg(feature = "etcd")]
 mod etcd_setup;
 pub mod files;
+pub mod heart;
 pub mod histogram;
 pub mod http;
 pub mod install;
@@ -125,4 +127,5 @@ pub mod status;
 pub mod subnet_env;
 pub mod telling;
 pub mod tenure;
+pub mod unhurried;
 pub mod uninstall;

@@ -70,12 +70,15 @@ fn start(args: Args) -> cni_core::Result<Done> {
         watchdog_usec: env::var("WATCHDOG_USEC").ok(),
         watchdog_pid: env::var("WATCHDOG_PID").ok(),
     };
-    // One thread: the kernel answers within the call, and there is one writer.
+    // One thread: the kernel answers within the call, and there is one writer. What waits for other processes waits beside it.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| {
             Error::new(ErrorKind::Io, "could not start the event loop").with_source(error)
         })?;
-    runtime.block_on(run(args, &manager))
+    let done = runtime.block_on(run(args, &manager));
+    // Who is told to stop does not wait for what blocks beside the loop.
+    runtime.shutdown_background();
+    done
 }

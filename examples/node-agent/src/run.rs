@@ -10,10 +10,10 @@ use cni_core::host::Host;
 use cni_core::host::monitor::KernelMonitor;
 use cni_core::host::sysctl::KernelSysctl;
 use cni_core::node::state::AgentLock;
-use cni_core::{Cancel, Error, ErrorKind, Result};
+use cni_core::{Error, ErrorKind, Result};
 use tokio::net::TcpListener;
 
-use crate::agent::{Agent, Setup, Shared};
+use crate::agent::{Agent, Order, Orders as _, Setup, Shared};
 use crate::args::{Args, Task};
 use crate::http;
 use crate::notify::{self, Notify};
@@ -22,6 +22,7 @@ use crate::setup::Maker;
 use crate::signals::Signals;
 use crate::site::Site;
 use crate::status::Status;
+use crate::unhurried::{beside, unhurried};
 use crate::{install, uninstall};
 
 /// What came of a task.
@@ -53,7 +54,7 @@ pub async fn run(args: Args, manager: &Manager) -> Result<Done> {
     if task == Task::Install {
         return install(&args);
     }
-    let mut host = Host::open()?;
+    let mut host = unhurried(Host::open()?);
     if let Some(root) = &args.sysctl_dir {
         host.sysctl = Arc::new(KernelSysctl::at(root));
     }
@@ -79,7 +80,11 @@ fn install(args: &Args) -> Result<Done> {
 async fn serve(args: Args, maker: Maker, manager: &Manager) -> Result<Done> {
     let failed = |what: String| move |error| Error::new(ErrorKind::Io, what).with_source(error);
     let mut signals = Signals::new().map_err(failed("could not take signals".to_owned()))?;
-    let _lock = alone(&maker)?;
+    let _lock = tokio::select! {
+        biased;
+        lock = alone(&maker) => lock?,
+        () = stop(&mut signals) => return Ok(Done { text: String::new(), complete: true }),
+    };
     // Before the first look at the kernel: what happens from here on is noticed.
     let monitor =
         KernelMonitor::open().map_err(failed("could not follow the kernel".to_owned()))?;
@@ -122,7 +127,7 @@ async fn serve(args: Args, maker: Maker, manager: &Manager) -> Result<Done> {
 }
 
 async fn once(maker: &Maker) -> Result<Done> {
-    let _lock = alone(maker)?;
+    let _lock = alone(maker).await?;
     let mut setup = maker.setup()?;
     let view = learn(&mut setup).await?;
     let outcome = maker.connector().full(&view).await;
@@ -167,7 +172,7 @@ async fn dry_run(maker: &Maker) -> Result<Done> {
 }
 
 async fn clean_up(maker: &Maker) -> Result<Done> {
-    let _lock = alone(maker)?;
+    let _lock = alone(maker).await?;
     let mut text = String::new();
     // First, so that others stop sending; and while what is known of this node's prefixes is still there.
     let told = remove_from_source(maker, &mut text).await;
@@ -213,11 +218,14 @@ pub(crate) async fn remove_from_source(maker: &Maker, text: &mut String) -> Resu
 
 /// Sees to it that nobody else works on the network: no other agent, and no plugin, which leaves the work to an agent from now
 /// on, but may be about to end some of its own.
-pub(crate) fn alone(maker: &Maker) -> Result<AgentLock> {
+pub(crate) async fn alone(maker: &Maker) -> Result<AgentLock> {
     let dir = maker.state_dir();
-    let lock = dir.agent_lock()?;
-    dir.update_lock(&Cancel::new())?;
-    Ok(lock)
+    beside(async move { dir.agent_lock() }).await
+}
+
+/// Waits for the order to stop.
+async fn stop(signals: &mut Signals) {
+    while signals.next().await != Order::Stop {}
 }
 
 /// Waits until the source has told of all nodes.

@@ -79,7 +79,7 @@ async fn persist(args: &Args, maker: &Maker) -> Result<Done> {
 }
 
 async fn attempt(args: &Args, maker: &Maker) -> Result<Done> {
-    let lock = alone(maker)?;
+    let lock = alone(maker).await?;
     let mut steps = Steps::default();
     if let Some(conflist) = maker.conflist() {
         let words = format!("{}: removed", conflist.path.display());

@@ -1,6 +1,7 @@
 //! What an agent tells: over HTTP, to the service manager, to plugins; what it is told by signals; and what it uses.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ use crate::world::{
 pub(crate) const TESTS: &[Test] = &tests![
     pages_tell_how_the_agent_is::<Flow>,
     pages_tell_how_the_agent_is::<HostGw>,
+    who_holds_the_nodes_lock_keeps_the_agent_from_nothing_else,
     systemd_is_told_when_the_node_is_connected_and_that_the_agent_lives,
     an_idle_agent_uses_no_processor_time::<Flow>,
     an_idle_agent_uses_no_processor_time::<HostGw>,
@@ -94,6 +96,26 @@ fn pages_tell_how_the_agent_is<P: Over>() {
     await_condition("its event has been timed", || {
         metric(node, "cni_agent_event_to_kernel_seconds_count") >= 1.0
     });
+}
+
+fn who_holds_the_nodes_lock_keeps_the_agent_from_nothing_else() {
+    let net = Net::build(&Layout::new(2), Flow::PATH.plugin(&json!({})));
+    let node = net.cluster.node(0);
+    let netns = node.run(|| File::open("/proc/thread-self/ns/net").expect("a namespace"));
+    netns.lock_shared().expect("nobody holds it");
+    // A waiting process shows it by a lock on the file's first byte.
+    let sign = format!(":{} 0 0", netns.metadata().expect("a file").ino());
+    let shows = |line: &str| line.contains("OFDLCK") && line.ends_with(&sign);
+    let waits = || fs::read_to_string("/proc/locks").is_ok_and(|all| all.lines().any(shows));
+    let agent = net.start_agent(node);
+    await_condition("the agent has a device to make", waits);
+    let health = page(node, "/healthz").expect("a page");
+    assert!(health.starts_with("HTTP/1.1 200 "), "{health}");
+    assert!(waits(), "{}", agent.log());
+    let end = agent.stop().expect("an end");
+    assert!(end.success() && !waits(), "{end}");
+    netns.unlock().expect("it is held");
+    await_ready(node, &net.start_agent(node));
 }
 
 fn systemd_is_told_when_the_node_is_connected_and_that_the_agent_lives() {

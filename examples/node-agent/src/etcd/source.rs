@@ -17,7 +17,7 @@ use crate::remote::facts::Knows;
 use crate::tenure::Tenure;
 
 /// Tells of the nodes in etcd, and follows them. It has to be made in a runtime of tokio's, in which a task of its own does the
-/// work, so that leases are kept however long the loop takes for a step.
+/// work, so that leases are kept however long a step of the loop waits for other processes.
 #[derive(Debug)]
 pub struct EtcdSource {
     events: UnboundedReceiver<PeerEvent>,
