@@ -25,7 +25,7 @@ pub(crate) const TESTS: &[Test] = &tests![
 ];
 
 const STEPS: usize = 60;
-/// Sequences begin until then.
+/// Sequences begin until then, and two at least.
 const LIMIT: Duration = Duration::from_secs(3);
 
 fn the_fake_and_the_kernel_agree_on_random_links_and_addresses() {
@@ -77,14 +77,14 @@ fn agree(game: &Game<'_>) {
     let begin = Instant::now();
     let mut sequences = 0;
     for seed in 1.. {
-        if begin.elapsed() > LIMIT {
+        // However slow the machine is, one sequence alone tells too little.
+        if begin.elapsed() > LIMIT && sequences > 1 {
             break;
         }
         one_sequence(seed, game);
         sequences += 1;
     }
     println!("{sequences} sequences of {STEPS} steps");
-    assert!(sequences > 1, "the machine is too slow to tell anything");
 }
 
 fn one_sequence(seed: u64, game: &Game<'_>) {

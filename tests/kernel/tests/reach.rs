@@ -101,7 +101,7 @@ fn multicast_is_not_masqueraded() {
             socket.send_to(b"hello", group).expect("multicast is sent");
         });
         let wanted: std::net::IpAddr = "224.0.0.251".parse().expect("a group");
-        let frame = capture.find(Duration::from_secs(1), |frame| {
+        let frame = capture.find(Duration::from_secs(20), |frame| {
             frame.destination() == Some(wanted) && frame.bytes.ends_with(b"hello")
         });
         let frame = frame.expect("multicast reaches the peer");
@@ -188,7 +188,7 @@ trait DrainUntil {
 
 impl DrainUntil for Capture {
     fn drain_until(&self, wanted: impl Fn(&cni_testkit::Frame) -> bool) -> bool {
-        self.find(Duration::from_millis(900), wanted).is_some()
+        self.find(Duration::from_secs(20), wanted).is_some()
     }
 }
 
