@@ -148,17 +148,16 @@ fn command(program: &Path, verb: &str) -> Command {
         .env("CNI_NETNS", "/nonexistent/c1")
         .env("CNI_IFNAME", "eth0")
         .env("CNI_PATH", program.parent().unwrap())
-        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     command
 }
 
 fn start(command: &mut Command, config: &Value) -> Child {
-    let mut child = command.spawn().unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(config.to_string().as_bytes()).unwrap();
-    child
+    // All of it is there before the plugin is: VERSION waits for it but a moment. A pipe takes a page at least.
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    writer.write_all(config.to_string().as_bytes()).unwrap();
+    command.stdin(reader).spawn().unwrap()
 }
 
 fn run(command: &mut Command, config: &Value) -> Output {
@@ -287,7 +286,6 @@ fn version_is_answered_with_the_version_that_asked() {
             command
                 .env_clear()
                 .env("CNI_COMMAND", "VERSION")
-                .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .stderr(Stdio::piped());
             let output = run(&mut command, &json!({ "cniVersion": stdin }));

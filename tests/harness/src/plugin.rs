@@ -6,6 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use nix::fcntl::{FcntlArg, fcntl};
 use serde_json::{Value, json};
 
 use crate::Pod;
@@ -22,7 +23,7 @@ pub struct Invocation {
 #[derive(Debug)]
 pub struct Running {
     child: Child,
-    what: String,
+    invocation: Invocation,
 }
 
 /// What a plugin's run came to.
@@ -122,23 +123,35 @@ impl Invocation {
     /// # Panics
     /// As [`Invocation::run`].
     pub fn start(&self) -> Running {
-        let mut child = self.spawn();
-        let mut stdin = child.stdin.take().expect("stdin is a pipe");
+        let (reader, mut writer) = std::io::pipe().expect("a pipe");
+        let room = fcntl(&writer, FcntlArg::F_GETPIPE_SZ).expect("a pipe's size");
+        let fits = usize::try_from(room).is_ok_and(|room| self.stdin.len() <= room);
         // A plugin may judge its environment and end without reading.
-        let _ = stdin.write_all(&self.stdin);
-        drop(stdin);
+        let mut write = || drop(writer.write_all(&self.stdin));
+        // Where it can, all of it is there before the plugin is: VERSION waits for it but a moment.
+        if fits {
+            write();
+        }
+        let child = self.spawn_with(reader.into());
+        if !fits {
+            write();
+        }
         Running {
             child,
-            what: self.to_string(),
+            invocation: self.clone(),
         }
     }
 
     /// Starts it, with its three streams as pipes and nothing on stdin yet.
     pub(crate) fn spawn(&self) -> Child {
+        self.spawn_with(Stdio::piped())
+    }
+
+    fn spawn_with(&self, stdin: Stdio) -> Child {
         Command::new(&self.program)
             .env_clear()
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::piped())
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -171,7 +184,23 @@ impl Running {
     /// When its output cannot be read.
     pub fn finish(self) -> Outcome {
         let output = self.child.wait_with_output().expect("the plugin's end");
-        Outcome::new(output, self.what)
+        Outcome::new(output, self.invocation.to_string())
+    }
+
+    /// As [`Running::finish`]. One that answers that it is to be tried again is run again, as a runtime does; but not for ever.
+    ///
+    /// # Panics
+    /// As [`Running::finish`].
+    pub fn finish_or_try_again(self) -> Outcome {
+        let invocation = self.invocation.clone();
+        let mut outcome = self.finish();
+        for _ in 0..5 {
+            if !outcome.asks_for_another_try() {
+                break;
+            }
+            outcome = invocation.run();
+        }
+        outcome
     }
 }
 
@@ -206,6 +235,12 @@ impl Outcome {
     /// Whether it exited with 0.
     pub fn is_success(&self) -> bool {
         self.output.status.success()
+    }
+
+    /// Code 11 of the specification.
+    fn asks_for_another_try(&self) -> bool {
+        let document = serde_json::from_slice::<Value>(&self.output.stdout);
+        !self.is_success() && document.is_ok_and(|document| document["code"] == 11)
     }
 
     /// The one JSON document of a success.
