@@ -23,7 +23,7 @@ fn all_at_once(network: &Network, verb: &str, pods: &[Pod]) -> Vec<Value> {
         .iter()
         .map(|pod| network.run(verb, pod).start())
         .collect();
-    let outcomes = running.into_iter().map(Running::finish);
+    let outcomes = running.into_iter().map(Running::finish_or_try_again);
     outcomes
         .map(|outcome| match verb {
             "ADD" => outcome.result(),
@@ -84,7 +84,7 @@ fn adds_and_dels_of_two_networks_at_once_do_not_meet() {
         .collect();
     let results = all_at_once(&other, "ADD", &coming);
     for del in dels {
-        del.finish().silent_success();
+        del.finish_or_try_again().silent_success();
     }
     for pod in &coming {
         reaches(pod, "10.8.0.1");

@@ -360,7 +360,7 @@ pub(crate) fn many_at_once_leave_nothing() {
             .map(|(pod, result)| network.run("ADD", pod, result).start())
             .collect();
         for add in adds {
-            add.finish().result();
+            add.finish_or_try_again().result();
         }
         let check = network.check(&pods[7], &results[7]);
         assert!(check.is_success(), "{check}");
@@ -373,7 +373,7 @@ pub(crate) fn many_at_once_leave_nothing() {
             })
             .collect();
         for one in mixed {
-            one.finish().silent_success();
+            one.finish_or_try_again().silent_success();
         }
         let changes = state().since(&before);
         assert!(changes.is_empty(), "{changes}");

@@ -3,7 +3,7 @@
 use cni_core::host::Host;
 use cni_core::host::firewall::{FirewallChange, TableState};
 use cni_testkit::{
-    Invocation, Pod, TcpEcho, Test, sysctl, tests, workspace_plugin, workspace_plugin_dir,
+    Invocation, Pod, Running, TcpEcho, Test, sysctl, tests, workspace_plugin, workspace_plugin_dir,
 };
 use serde_json::{Value, json};
 
@@ -327,7 +327,7 @@ fn many_at_once_get_their_ports_and_leave_nothing() {
                 network.portmap(verb, pod, result).start()
             })
             .collect();
-        for outcome in runs.into_iter().map(cni_testkit::Running::finish) {
+        for outcome in runs.into_iter().map(Running::finish_or_try_again) {
             assert!(outcome.is_success(), "{outcome}");
         }
     };
