@@ -24,6 +24,9 @@ fn without_flows_there_are_none() -> Result<(), String> {
 fn flows_are_found_and_deleted_by_their_addresses() -> Result<(), String> {
     // Whoever translates needs connection tracking.
     commit(&masquerade().converge()).unwrap();
+    // None lapses meanwhile, however slow the machine is.
+    let lasting = "/proc/sys/net/netfilter/nf_conntrack_udp_timeout";
+    std::fs::write(lasting, "3600").unwrap();
     up("lo");
     let mut sockets = Vec::new();
     for address in ["127.0.0.1:0", "127.0.0.2:0", "[::1]:0", "[::1]:0"] {
