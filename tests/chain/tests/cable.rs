@@ -1,6 +1,8 @@
 //! A cable from the node to a host outside, in either family.
 
 use std::future::Future;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use cni_core::host::Host;
 use cni_core::host::netlink::{Address, LinkSettings, NetlinkChange, NewLink, NewLinkKind, Route};
@@ -48,8 +50,9 @@ pub(crate) fn lay() -> Pod {
         )
     });
     raise("uplink", &["192.0.2.1/24", "2001:db8:1::1/64"]);
-    let settled = (0..5).any(|_| Ping::to(OUTSIDE6).send().is_ok());
-    assert!(settled, "the cable works");
+    // An address that is tentative is none to send from, and the first packet may be lost.
+    let works = |target| Ping::to(target).timeout(Duration::from_secs(1)).send();
+    wait_until(|| works(OUTSIDE4).is_ok() && works(OUTSIDE6).is_ok());
     outside
 }
 
@@ -63,6 +66,16 @@ pub(crate) fn raise(link: &str, addresses: &[&str]) {
     for address in addresses {
         let address = address.parse().expect("an address");
         apply(&[NetlinkChange::AddressAdd(Address::new(link, address))]);
+    }
+}
+
+/// Waits for what the kernel does a moment later.
+#[track_caller]
+pub(crate) fn wait_until(mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !condition() {
+        assert!(Instant::now() < end, "it did not come to pass");
+        thread::sleep(Duration::from_millis(1));
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cni_core::host::Host;
 use cni_core::host::firewall::{Element, Family, Table};
@@ -17,7 +17,7 @@ use cni_testkit::{
 use serde_json::{Value, json};
 
 use crate::cable;
-pub(crate) use crate::cable::{NODE4, NODE6, OTHER4, OUTSIDE4, OUTSIDE6, block, raise};
+pub(crate) use crate::cable::{NODE4, NODE6, OTHER4, OUTSIDE4, OUTSIDE6, block, raise, wait_until};
 
 /// A host outside that knows the node and no pod; the node sends to it what it knows no other way for.
 pub(crate) fn outside() -> Pod {
@@ -301,16 +301,6 @@ pub(crate) fn rules() -> usize {
 pub(crate) fn elements(set: &str) -> Vec<Element> {
     let host = Host::open().expect("the kernel");
     block(host.firewall.elements(&table(), set)).expect("a look at a set")
-}
-
-/// Waits for what the kernel does a moment later.
-#[track_caller]
-pub(crate) fn wait_until(mut condition: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(10);
-    while !condition() {
-        assert!(Instant::now() < end, "it did not come to pass");
-        thread::yield_now();
-    }
 }
 
 /// The state of the host's namespace. A link's own link-local address gets its routes two seconds after the link is up.
