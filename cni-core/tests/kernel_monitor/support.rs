@@ -48,7 +48,7 @@ pub(crate) fn node() {
         ip address add fd00:244:1::/128 dev vx nodad
         ip link set vx up
         ip link set flow up
-        until ip link show eth0 | grep -q 'state UP' && ip link show far | grep -q 'state UP'; do :; done",
+        until ip link show eth0 | grep -q 'state UP' && ip link show far | grep -q 'state UP'; do sleep 0.01; done",
     );
 }
 
