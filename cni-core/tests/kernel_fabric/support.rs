@@ -44,6 +44,8 @@ impl World {
             far.path().display()
         ));
         far.run(|| shell("ip link set eth0 up"));
+        // The kernel tells of that a moment later.
+        shell("until ip link show eth0 | grep -q 'state UP'; do sleep 0.01; done");
         for n in 1..=9 {
             for address in [format!("192.0.2.{n}"), format!("2001:db8::{n}")] {
                 shell(&format!(

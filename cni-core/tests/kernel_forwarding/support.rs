@@ -41,7 +41,8 @@ pub(crate) fn node() -> KernelForwarding {
         ip link add flow type vxlan dstport 4790 external gpe
         ip address add 10.244.1.0/32 dev vx
         ip link set vx up
-        ip link set flow up",
+        ip link set flow up
+        until ip link show eth0 | grep -q 'state UP' && ip link show far | grep -q 'state UP'; do sleep 0.01; done",
     );
     KernelForwarding::open().unwrap()
 }
