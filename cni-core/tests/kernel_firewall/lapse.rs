@@ -41,8 +41,11 @@ impl Monitor {
             let (stop, stopped) = std::sync::mpsc::channel::<()>();
             // The sockets of a thread are of the namespace that it was made in.
             scope.spawn(move || {
-                // With pauses: it begins with a list of all, which it reads anew when something changes meanwhile.
-                while stopped.recv_timeout(Duration::from_millis(50)).is_err() {
+                // With pauses: it begins with a list of all, which it reads anew when something changes meanwhile. They grow
+                // until it gets through.
+                let mut pause = Duration::from_millis(50);
+                while stopped.recv_timeout(pause).is_err() {
+                    pause = (pause * 2).min(Duration::from_secs(2));
                     commit(&[FirewallChange::TableAdd(begun.clone())]).unwrap();
                     commit(&[FirewallChange::TableDel(begun.clone())]).unwrap();
                 }
@@ -170,7 +173,7 @@ fn what_is_alone_in_a_transaction_lapses_and_can_be_added_again_at_once() -> Res
 fn takes_ends() -> Result<bool, String> {
     let set = "add table ip probe; add set ip probe s { type ipv4_addr; flags timeout; }";
     crate::nft::nft(&format!("{set}; add element ip probe s {{ 192.0.2.1 }}"))?;
-    crate::nft::nft("add element ip probe s { 192.0.2.1 timeout 10s }")?;
+    crate::nft::nft("add element ip probe s { 192.0.2.1 timeout 1h }")?;
     let list = Command::new("nft")
         .args(["list", "set", "ip", "probe", "s"])
         .output();
