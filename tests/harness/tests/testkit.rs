@@ -119,7 +119,7 @@ fn a_capture_sees_who_sent_a_frame_and_who_announced_itself() {
     let capture = cni_testkit::Capture::start(&pod, "veth-b");
     let _ = ping(&pod, "10.9.0.2").map(|_| panic!("nobody has this address"));
     let frame = capture
-        .find(Duration::from_secs(1), |frame| {
+        .find(Duration::from_secs(20), |frame| {
             frame.ethertype() == Some(0x0806)
         })
         .expect("an ARP request");
@@ -134,7 +134,7 @@ fn a_capture_sees_who_sent_a_frame_and_who_announced_itself() {
     gratuitous.copy_within(28..32, 38);
     let sender = cni_testkit::Capture::start(&pod, "veth-a");
     sender.send(&gratuitous).unwrap();
-    let frame = capture.find(Duration::from_secs(1), |frame| {
+    let frame = capture.find(Duration::from_secs(20), |frame| {
         frame.neighbour_news().is_some_and(|news| news.unasked)
     });
     assert!(frame.is_some());

@@ -1,5 +1,6 @@
 //! What goes wrong.
 
+use cni_testkit::cluster::await_condition;
 use cni_testkit::{Test, tests};
 
 use super::*;
@@ -95,7 +96,7 @@ fn it_can_be_told_to_misbehave() {
             )
             .ok();
     }
-    assert_eq!(server.counts().watches, 0);
+    await_condition("all watches have ended", || server.counts().watches == 0);
     assert!(server.counts().of("list") > 8 && server.counts().bytes > 0);
     // Compaction and restart.
     let first = client.list(NodeNetworks, "").ok();
