@@ -52,8 +52,8 @@ pub(crate) fn what_the_filter_drops_is_counted_by_its_reason() {
     });
     let bytes = 20 + 8 + 8 + 20;
     let expected = [
-        (DropReason::Stranger, 1, bytes),
         (DropReason::Vni, 2, 2 * bytes),
+        (DropReason::Stranger, 1, bytes),
         (DropReason::Source, 3, 3 * bytes),
     ];
     let begin = Instant::now();
