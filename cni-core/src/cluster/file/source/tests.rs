@@ -336,10 +336,15 @@ async fn a_writer_that_does_not_close_is_heard_when_it_has_been_quiet() {
     let mut file = File::create(scene.at("cluster.json")).unwrap();
     file.write_all(first.as_bytes()).unwrap();
     // What worked stays in force.
-    let event = scene.next().await;
+    let mut event = scene.next().await;
     assert!(matches!(event, PeerEvent::Rejected(_)), "{event:?}");
     file.write_all(second.as_bytes()).unwrap();
-    scene.tells("1 2").await;
+    // Once for the empty file and once for the half, where the writer was held up between them.
+    while matches!(event, PeerEvent::Rejected(_)) {
+        event = scene.next().await;
+    }
+    assert_eq!(names(event), "1 2");
+    assert_eq!(scene.next().await, PeerEvent::InSync);
     drop(file);
     scene.tells_nothing().await;
 }
@@ -367,12 +372,19 @@ async fn of_many_changes_the_last_is_in_force() {
     scene.tells_nothing().await;
 }
 
-/// A change is in force within 50 ms, on a machine that has other work too: the quickest of some.
+/// Within 50 ms, on a machine that has other work too: in one of some tries. A sweep is a second after whatever came before it,
+/// at the earliest.
 #[tokio::test]
-async fn a_change_is_told_within_fifty_milliseconds() {
+async fn a_change_is_told_by_its_event_and_not_by_the_sweep() {
     let mut scene = Scene::with("1").await;
+    let limit = Duration::from_millis(50);
+    let begin = Instant::now();
     let mut quickest = [Duration::MAX; 2];
-    for round in 0..5 {
+    for round in (0..100).cycle() {
+        if quickest.iter().all(|time| *time < limit) {
+            return;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(60), "{quickest:?}");
         let nodes = format!("1 {}", 2 + 2 * round);
         let start = Instant::now();
         scene.write("cluster.json", &nodes);
@@ -385,8 +397,6 @@ async fn a_change_is_told_within_fifty_milliseconds() {
         scene.tells(&nodes).await;
         quickest[1] = quickest[1].min(start.elapsed());
     }
-    let limit = Duration::from_millis(50);
-    assert!(quickest.iter().all(|time| *time < limit), "{quickest:?}");
 }
 
 #[test]
@@ -414,12 +424,16 @@ fn the_thread_sleeps_while_nothing_happens_and_ends_with_the_source() {
         let lines = status.lines().filter(|line| line.contains("ctxt_switches"));
         lines.map(str::to_owned).collect::<Vec<_>>()
     };
-    let before = switches();
-    // What happens in directories above is no concern of it.
-    scene.write("beside", "1");
-    fs::remove_file(scene.at("beside")).unwrap();
-    std::thread::sleep(Duration::from_millis(300));
-    assert_eq!(switches(), before);
+    let quiet = || {
+        let before = switches();
+        // What happens in directories above is no concern of it.
+        scene.write("beside", "1");
+        fs::remove_file(scene.at("beside")).unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        switches() == before
+    };
+    // The sweep, and what the kernel is late with, may come in some.
+    assert!((0..20).any(|_| quiet()), "{:?}", switches());
     drop(scene);
     while !threads().is_empty() {
         std::thread::yield_now();
