@@ -3,14 +3,18 @@
 //! Standard library only, and blocking: a caller on an executor uses a thread of its own.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
@@ -19,12 +23,13 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// How often a waiting caller asks whether it has been cancelled.
 const ASK_EVERY: Duration = Duration::from_millis(20);
+const POLL_FOR: u8 = 20;
 /// How long a program file that is just being written ("text file busy") is tried again.
 const BUSY_FOR: Duration = Duration::from_secs(2);
-/// How long output is waited for once the plugin has ended: a process it left behind may hold the pipe open.
+/// How long more output is waited for once the plugin has ended: a process it left behind may hold the pipe open.
 const DRAIN_FOR: Duration = Duration::from_millis(500);
 /// More output than this is no result.
-const MAX_OUTPUT: u64 = 16 << 20;
+const MAX_OUTPUT: usize = 16 << 20;
 
 /// One run of a plugin.
 ///
@@ -138,25 +143,24 @@ impl Invocation {
     /// [`ErrorKind::TryAgain`] when cancelled, [`ErrorKind::Io`] when it could not be started or talked to.
     pub fn run(&self) -> Result<Output> {
         let mut child = self.spawn()?;
+        let group = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
+        let stdout = Pipe::of(child.stdout.take());
+        let stderr = Pipe::of(child.stderr.take());
+        let started = self.write_stdin(&mut child);
         let (sender, receiver) = mpsc::channel();
-        let running = Running {
+        let ended = waiter(child, sender);
+        let mut running = Running {
             program: &self.program,
-            group: Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX)),
-            events: receiver,
+            group,
+            end: receiver,
+            pipes: [Pipe::default(), Pipe::default()],
+            drain_for: DRAIN_FOR,
         };
-        let started = self.start_threads(&mut child, &sender);
-        let sender_for_end = sender;
-        let mut pipes = 1 + usize::from(child.stderr.is_some());
-        let stderr = child.stderr.take();
-        let started = started.and_then(|()| match stderr {
-            Some(pipe) => reader("stderr", pipe, Event::Stderr, &sender_for_end),
-            None => Ok(()),
+        let started = started.and(ended).and_then(|()| {
+            running.pipes = [stdout?, stderr?];
+            Ok(())
         });
-        if started.is_err() {
-            pipes = 0;
-        }
-        let ended = waiter(child, sender_for_end);
-        let output = running.collect(pipes, &self.cancel, self.grace, started.and(ended));
+        let output = running.collect(&self.cancel, self.grace, started);
         output.map_err(|error| {
             error.context(format!("plugin {} did not finish", self.program.display()))
         })
@@ -195,44 +199,73 @@ impl Invocation {
         }
     }
 
-    fn start_threads(&self, child: &mut Child, sender: &Sender<Event>) -> io::Result<()> {
-        if let Some(mut pipe) = child.stdin.take() {
-            let bytes = self.stdin.clone();
-            // A plugin need not read its stdin; a broken pipe is its own affair.
-            let write = move || drop(pipe.write_all(&bytes));
-            thread::Builder::new()
-                .name("plugin-stdin".to_owned())
-                .spawn(write)?;
-        }
-        match child.stdout.take() {
-            Some(pipe) => reader("stdout", pipe, Event::Stdout, sender),
-            None => Ok(()),
-        }
+    fn write_stdin(&self, child: &mut Child) -> io::Result<()> {
+        let Some(mut pipe) = child.stdin.take() else {
+            return Ok(());
+        };
+        let bytes = self.stdin.clone();
+        // A plugin need not read its stdin; a broken pipe is its own affair.
+        let write = move || drop(pipe.write_all(&bytes));
+        thread::Builder::new()
+            .name("plugin-stdin".to_owned())
+            .spawn(write)
+            .map(drop)
     }
 }
 
-enum Event {
-    Stdout(Part),
-    Stderr(Part),
-    Ended(io::Result<ExitStatus>),
+/// What comes out of a plugin by one of its streams.
+#[derive(Debug, Default)]
+struct Pipe {
+    /// `None` once it has ended.
+    file: Option<File>,
+    bytes: Vec<u8>,
 }
 
-/// Some output, or its end.
-enum Part {
-    Bytes(Vec<u8>),
-    End,
+impl Pipe {
+    fn of(stream: Option<impl Into<OwnedFd>>) -> io::Result<Self> {
+        let Some(stream) = stream else {
+            return Ok(Self::default());
+        };
+        let file = File::from(stream.into());
+        let flags = OFlag::from_bits_retain(fcntl(&file, FcntlArg::F_GETFL)?);
+        fcntl(&file, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+        Ok(Self {
+            file: Some(file),
+            bytes: Vec::new(),
+        })
+    }
+
+    /// Takes what is in it now.
+    fn take(&mut self) {
+        let mut buffer = [0; 16 << 10];
+        while let Some(file) = &mut self.file {
+            match file.read(&mut buffer) {
+                Ok(count @ 1..) => self.bytes.extend(buffer.iter().take(count)),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Ok(_) | Err(_) => self.file = None,
+            }
+            if self.bytes.len() >= MAX_OUTPUT {
+                self.bytes.truncate(MAX_OUTPUT);
+                self.file = None;
+            }
+        }
+    }
 }
 
 struct Running<'a> {
     program: &'a Path,
     group: Pid,
-    events: Receiver<Event>,
+    /// Tells of the plugin's end.
+    end: Receiver<io::Result<ExitStatus>>,
+    /// Its stdout and stderr.
+    pipes: [Pipe; 2],
+    drain_for: Duration,
 }
 
 impl Running<'_> {
     fn collect(
-        &self,
-        mut pipes: usize,
+        mut self,
         cancel: &Cancel,
         grace: Duration,
         started: io::Result<()>,
@@ -242,7 +275,6 @@ impl Running<'_> {
         let mut stop = started.err().map(io_error);
         let mut kill_at = None;
         let mut status: Option<(io::Result<ExitStatus>, Instant)> = None;
-        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         loop {
             if stop.is_some() && kill_at.is_none() {
                 self.signal(Signal::SIGTERM);
@@ -252,24 +284,24 @@ impl Running<'_> {
                 self.signal(Signal::SIGKILL);
                 kill_at = Some(Instant::now() + grace);
             }
-            match &status {
-                Some((_, since)) if pipes == 0 || since.elapsed() >= DRAIN_FOR => break,
-                _ => {}
-            }
-            match self.events.recv_timeout(ASK_EVERY) {
-                Ok(Event::Stdout(Part::Bytes(bytes))) => stdout.extend(bytes),
-                Ok(Event::Stderr(Part::Bytes(bytes))) => stderr.extend(bytes),
-                Ok(Event::Stdout(Part::End) | Event::Stderr(Part::End)) => {
-                    pipes = pipes.saturating_sub(1);
-                }
-                Ok(Event::Ended(ended)) => status = Some((ended, Instant::now())),
+            match self.wait() {
+                Ok(ended) => status = Some((ended, Instant::now())),
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Disconnected) if status.is_none() => break,
+                Err(RecvTimeoutError::Disconnected) => {}
+            }
+            // After the look at its end: whatever it has written before that is taken, however late we are.
+            self.pipes.iter_mut().for_each(Pipe::take);
+            let open = self.pipes.iter().any(|pipe| pipe.file.is_some());
+            match &status {
+                Some((_, since)) if !open || since.elapsed() >= self.drain_for => break,
+                _ => {}
             }
             if stop.is_none() && status.is_none() {
                 stop = cancel.check("the plugin answered").err();
             }
         }
+        let [stdout, stderr] = self.pipes.map(|pipe| pipe.bytes);
         match (stop, status) {
             (Some(error), _) => Err(error),
             (None, Some((Ok(status), _))) => Ok(Output {
@@ -282,6 +314,23 @@ impl Running<'_> {
         }
     }
 
+    /// Waits a moment for output, or for the end where no more output can come; the end, if it has come.
+    fn wait(&self) -> Result<io::Result<ExitStatus>, RecvTimeoutError> {
+        let open = self.pipes.iter().filter_map(|pipe| pipe.file.as_ref());
+        let mut open: Vec<PollFd<'_>> = open
+            .map(|file| PollFd::new(file.as_fd(), PollFlags::POLLIN))
+            .collect();
+        if open.is_empty() {
+            return self.end.recv_timeout(ASK_EVERY);
+        }
+        // What keeps it from waiting shows where the pipe is read.
+        let _ = poll(&mut open, POLL_FOR);
+        self.end.try_recv().map_err(|error| match error {
+            TryRecvError::Empty => RecvTimeoutError::Timeout,
+            TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
+        })
+    }
+
     fn signal(&self, signal: Signal) {
         if let Err(error) = killpg(self.group, signal) {
             tracing::debug!(program = %self.program.display(), %signal, %error, "could not stop the plugin");
@@ -289,35 +338,11 @@ impl Running<'_> {
     }
 }
 
-fn waiter(mut child: Child, sender: Sender<Event>) -> io::Result<()> {
-    let wait = move || drop(sender.send(Event::Ended(child.wait())));
+fn waiter(mut child: Child, sender: Sender<io::Result<ExitStatus>>) -> io::Result<()> {
+    let wait = move || drop(sender.send(child.wait()));
     thread::Builder::new()
         .name("plugin-wait".to_owned())
         .spawn(wait)
-        .map(drop)
-}
-
-fn reader(
-    name: &str,
-    pipe: impl Read + Send + 'static,
-    event: fn(Part) -> Event,
-    sender: &Sender<Event>,
-) -> io::Result<()> {
-    let sender = sender.clone();
-    let read = move || {
-        let mut pipe = pipe.take(MAX_OUTPUT);
-        let mut buffer = vec![0; 16 << 10];
-        while let Ok(count @ 1..) = pipe.read(&mut buffer) {
-            let bytes = buffer.iter().take(count).copied().collect();
-            if sender.send(event(Part::Bytes(bytes))).is_err() {
-                return;
-            }
-        }
-        let _ = sender.send(event(Part::End));
-    };
-    thread::Builder::new()
-        .name(format!("plugin-{name}"))
-        .spawn(read)
         .map(drop)
 }
 
