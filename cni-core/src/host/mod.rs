@@ -20,6 +20,7 @@ mod rtnl;
 pub mod sysctl;
 #[cfg(feature = "kernel")]
 pub(crate) mod watch;
+pub mod zones;
 
 pub use conntrack::Conntrack;
 pub use firewall::Firewall;

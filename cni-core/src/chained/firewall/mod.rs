@@ -50,7 +50,6 @@
 //! elements for a bridge are shared, and go with the last member that needs them.
 
 mod backend;
-mod bus;
 mod config;
 mod desired;
 mod facts;

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use crate::error::{Error, ErrorKind, Result};
 
-use super::bus::{Answer, Bus, Call, Refused};
+use crate::host::zones::bus::{Answer, Bus, Call, Refused};
 
 /// firewalld, as far as this plugin asks it for something.
 #[async_trait]

@@ -19,24 +19,24 @@ const MESSAGE_MAX: usize = 1 << 20;
 
 /// A connection.
 #[derive(Debug)]
-pub(super) struct Bus {
+pub(crate) struct Bus {
     stream: UnixStream,
     serial: u32,
 }
 
 /// A method call.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Call<'a> {
-    pub(super) destination: &'a str,
-    pub(super) path: &'a str,
-    pub(super) interface: &'a str,
-    pub(super) member: &'a str,
-    pub(super) arguments: &'a [&'a str],
+pub(crate) struct Call<'a> {
+    pub(crate) destination: &'a str,
+    pub(crate) path: &'a str,
+    pub(crate) interface: &'a str,
+    pub(crate) member: &'a str,
+    pub(crate) arguments: &'a [&'a str],
 }
 
 /// What a call returned.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// Nothing, or something of another type.
     Nothing,
     /// A truth value.
@@ -47,9 +47,9 @@ pub(super) enum Answer {
 
 /// An error message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Refused {
+pub(crate) struct Refused {
     /// Its text, or else its name.
-    pub(super) message: String,
+    pub(crate) message: String,
 }
 
 const METHOD_CALL: u8 = 1;
@@ -68,7 +68,7 @@ const SIGNATURE: u8 = 8;
 
 impl Bus {
     /// Connects and says who we are: the bus takes our user from the socket (EXTERNAL without a name).
-    pub(super) fn connect() -> io::Result<Self> {
+    pub(crate) fn connect() -> io::Result<Self> {
         let mut last = io::Error::from(io::ErrorKind::NotFound);
         for path in SOCKETS {
             match UnixStream::connect(path) {
@@ -121,7 +121,7 @@ impl Bus {
     }
 
     /// Calls, and waits for the answer.
-    pub(super) fn call(&mut self, call: &Call<'_>) -> io::Result<Result<Answer, Refused>> {
+    pub(crate) fn call(&mut self, call: &Call<'_>) -> io::Result<Result<Answer, Refused>> {
         self.serial += 1;
         self.stream.write_all(&encode(call, self.serial))?;
         loop {

@@ -1,0 +1,3 @@
+//! firewalld, on the system's message bus.
+
+pub(crate) mod bus;
