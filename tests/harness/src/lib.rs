@@ -29,6 +29,7 @@ pub mod cluster;
 mod counters;
 mod echo;
 pub mod etcd;
+pub mod firewalld;
 mod flow;
 mod killed;
 pub mod kube;

@@ -1,80 +1,14 @@
 //! A host that firewalld rules.
 
-use std::fs;
-use std::path::Path;
-use std::process::Command;
-use std::time::{Duration, Instant};
-
-use cni_testkit::{Pod, Process, skip};
+use cni_testkit::Pod;
+use cni_testkit::firewalld::Firewalld;
 use serde_json::json;
 
-use super::world::{
-    Network, OUTSIDE4, OUTSIDE6, ips, misses, outside, reaches, run, state, try_run,
-};
-
-/// A message bus that lets everybody ask for everything.
-const BUS: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
- "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
-<busconfig>
-  <type>system</type>
-  <listen>unix:path=/run/dbus/system_bus_socket</listen>
-  <auth>EXTERNAL</auth>
-  <policy context="default">
-    <allow user="*"/>
-    <allow own="*"/>
-    <allow send_type="method_call"/>
-    <allow send_type="signal"/>
-    <allow send_requested_reply="true" send_type="method_return"/>
-    <allow send_requested_reply="true" send_type="error"/>
-    <allow receive_type="method_call"/>
-    <allow receive_type="method_return"/>
-    <allow receive_type="error"/>
-    <allow receive_type="signal"/>
-  </policy>
-</busconfig>
-"#;
-
-fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(60);
-    while !condition() {
-        assert!(Instant::now() < end, "{what} did not come within a minute");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// A bus of the test's own, and firewalld on it, as they are in Debian. Whoever may not run them skips.
-fn firewalld() -> (Process, Process) {
-    for program in ["/usr/bin/dbus-daemon", "/usr/sbin/firewalld"] {
-        if !Path::new(program).exists() {
-            skip(&format!("{program} is not installed"));
-        }
-    }
-    fs::create_dir_all("/run/dbus").expect("/run is the test's own");
-    fs::write("/run/bus.conf", BUS).expect("/run is the test's own");
-    let bus = Process::start(Command::new("/usr/bin/dbus-daemon").args([
-        "--nofork",
-        "--nopidfile",
-        "--config-file=/run/bus.conf",
-    ]));
-    let socket = Path::new("/run/dbus/system_bus_socket");
-    wait_for("the message bus", || socket.exists());
-    // The configuration as Debian has it, but in a place that is the test's own.
-    fs::create_dir_all("/run/firewalld.conf.d").expect("/run is the test's own");
-    let firewalld = Process::start(Command::new("/usr/sbin/firewalld").args([
-        "--nofork",
-        "--nopid",
-        "--system-config",
-        "/run/firewalld.conf.d",
-        "--log-target",
-        "console",
-    ]));
-    wait_for("firewalld", || try_run("firewall-cmd --state").0);
-    (bus, firewalld)
-}
+use super::world::{Network, OUTSIDE4, OUTSIDE6, ips, misses, outside, reaches, run, state};
 
 pub(crate) fn firewalld_lets_pods_through_and_forgets_them() {
     let outside = outside();
-    let (_bus, _firewalld) = firewalld();
+    let _firewalld = Firewalld::start();
     let network = Network::bridge("net", 21);
     let (a, b, c) = (Pod::new("a"), Pod::new("b"), Pod::new("c"));
     let third = network.bare().add(&c, "eth0").expect("an ADD");
