@@ -31,6 +31,7 @@ pub use monitor::{KernelEvent, Monitor};
 pub use netlink::{Netlink, NetlinkExt};
 pub use netns::{NamespaceOpener, NetnsPath};
 pub use sysctl::Sysctl;
+pub use zones::HostZones;
 
 /// The host's side of the kernel. A plain struct of trait objects: a test replaces one field.
 #[derive(Debug, Clone)]
@@ -51,6 +52,8 @@ pub struct Host {
     pub lock: Arc<dyn HostLock>,
     /// Opens containers' namespaces.
     pub namespaces: Arc<dyn NamespaceOpener>,
+    /// firewalld, where the host has it.
+    pub zones: Arc<dyn HostZones>,
 }
 
 /// A container's side of the kernel: handles that are bound to its namespace wherever they are used.
@@ -67,6 +70,11 @@ pub struct Sandbox {
 /// The calling thread's network namespace. `/proc/self` would be the main thread's.
 #[cfg(feature = "kernel")]
 pub(crate) const OWN_NETNS: &str = "/proc/thread-self/ns/net";
+
+/// For how long a network waits for an answer of firewalld: it goes on without, and says so. What firewalld does within a call
+/// takes some 10 ms, and a second or two while it is being reloaded.
+#[cfg(feature = "kernel")]
+const ZONES_PATIENCE: std::time::Duration = std::time::Duration::from_secs(3);
 
 #[cfg(feature = "kernel")]
 impl Host {
@@ -97,6 +105,7 @@ impl Host {
             sysctl: Arc::new(sysctl::KernelSysctl::new()),
             lock: Arc::new(lock::KernelLock::new()),
             namespaces: Arc::new(netns::KernelNamespaces::new()),
+            zones: Arc::new(zones::Firewalld::patient(ZONES_PATIENCE)),
         })
     }
 }

@@ -44,6 +44,7 @@ impl Faulty {
             sysctl: wrap(&host.sysctl, faults),
             lock: host.lock.clone(),
             namespaces: wrap(&host.namespaces, faults),
+            zones: host.zones.clone(),
         }
     }
 

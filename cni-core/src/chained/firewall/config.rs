@@ -114,8 +114,8 @@ fn admin_chain(object: &Object<'_>) -> Result<String> {
     Ok(name)
 }
 
-/// firewalld's own rule for names, and its limit (`max_zone_name_len` in firewall/functions.py).
-fn zone(object: &Object<'_>) -> Result<String> {
+/// `firewalldZone`: firewalld's own rule for names, and its limit (`max_zone_name_len` in firewall/functions.py).
+pub(crate) fn zone(object: &Object<'_>) -> Result<String> {
     const KEY: &str = "firewalldZone";
     let name = text(object, KEY)?;
     if name.is_empty() {

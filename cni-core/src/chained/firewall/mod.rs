@@ -60,6 +60,7 @@ mod zones;
 mod tests;
 
 pub use backend::Firewall;
+pub(crate) use config::zone;
 pub use config::{Backend, FirewallConfig, IngressPolicy};
 pub use desired::{Facts, Input, Routed, bridge_table, declare, table};
 pub use zones::{Firewalld, Zones};

@@ -1,13 +1,14 @@
 //! firewalld's zones.
 
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
+use crate::host::zones::bus::Answer;
+use crate::host::zones::{HostZones, refused};
 
-use crate::host::zones::bus::{Answer, Bus, Call, Refused};
+pub use crate::host::zones::Firewalld;
 
 /// firewalld, as far as this plugin asks it for something.
 #[async_trait]
@@ -34,61 +35,6 @@ pub trait Zones: Send + Sync + std::fmt::Debug {
     async fn remove(&self, address: IpAddr) -> Result<()>;
 }
 
-/// firewalld on the system's message bus.
-#[derive(Debug, Default)]
-pub struct Firewalld {
-    bus: Mutex<Option<Bus>>,
-}
-
-const NAME: &str = "org.fedoraproject.FirewallD1";
-const ZONE: &str = "org.fedoraproject.FirewallD1.zone";
-
-impl Firewalld {
-    /// Connects when it is first asked.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    fn call(&self, call: &Call<'_>) -> Result<Result<Answer, Refused>> {
-        let mut kept = self.bus.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut bus = match kept.take() {
-            Some(bus) => bus,
-            None => Bus::connect().map_err(unreachable)?,
-        };
-        let answer = bus.call(call).map_err(unreachable)?;
-        *kept = Some(bus);
-        Ok(answer)
-    }
-
-    fn zone(&self, member: &str, arguments: &[&str]) -> Result<Result<Answer, Refused>> {
-        self.call(&Call {
-            destination: NAME,
-            path: "/org/fedoraproject/FirewallD1",
-            interface: ZONE,
-            member,
-            arguments,
-        })
-    }
-}
-
-fn unreachable(error: std::io::Error) -> Error {
-    Error::new(
-        ErrorKind::Io,
-        "firewalld could not be asked on the system's message bus",
-    )
-    .with_source(error)
-}
-
-/// firewalld refuses with a code in front of its words (`firewall/errors.py`).
-fn refused(what: String, refused: &Refused) -> Error {
-    let kind = match refused.message.starts_with("INVALID_ZONE") {
-        true => ErrorKind::InvalidConfig,
-        false => ErrorKind::Io,
-    };
-    let message = format!("firewalld refuses to {what}: {}", refused.message);
-    Error::new(kind, message)
-}
-
 /// As the reference plugin writes it.
 fn source(address: IpAddr) -> String {
     let bits = if address.is_ipv4() { 32 } else { 128 };
@@ -98,24 +44,13 @@ fn source(address: IpAddr) -> String {
 #[async_trait]
 impl Zones for Firewalld {
     async fn running(&self) -> bool {
-        let asked = self.call(&Call {
-            destination: "org.freedesktop.DBus",
-            path: "/org/freedesktop/DBus",
-            interface: "org.freedesktop.DBus",
-            member: "NameHasOwner",
-            arguments: &[NAME],
-        });
-        match asked {
-            Ok(Ok(Answer::Truth(running))) => running,
-            Ok(other) => {
+        match self.is_running() {
+            Ok(running) => running,
+            Err(error) => {
                 tracing::debug!(
-                    ?other,
+                    error = error.chain(),
                     "the message bus does not tell whether firewalld runs"
                 );
-                false
-            }
-            Err(error) => {
-                tracing::debug!(error = error.chain(), "firewalld does not run");
                 false
             }
         }

@@ -1,5 +1,5 @@
-//! A method call on the system's message bus, of texts, answered by a text, a truth value or nothing: all that firewalld is
-//! asked. The wire format is that of the D-Bus specification, "Message Protocol".
+//! A method call on the system's message bus, of texts, answered by a text, several, a truth value or nothing: all that firewalld
+//! is asked. The wire format is that of the D-Bus specification, "Message Protocol".
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -11,10 +11,7 @@ const SOCKETS: [&str; 2] = [
     "/var/run/dbus/system_bus_socket",
 ];
 
-/// firewalld may apply a thousand rules before it answers; libdbus waits as long by default.
-const PATIENCE: Duration = Duration::from_secs(25);
-
-/// The specification's bound of a message; ours are answered by less than a kilobyte.
+/// Far less than the specification's bound of a message, and as much as the lists of some ten thousand members take.
 const MESSAGE_MAX: usize = 1 << 20;
 
 /// A connection.
@@ -32,6 +29,8 @@ pub(crate) struct Call<'a> {
     pub(crate) interface: &'a str,
     pub(crate) member: &'a str,
     pub(crate) arguments: &'a [&'a str],
+    /// A last argument that is a number (`i`).
+    pub(crate) number: Option<u32>,
 }
 
 /// What a call returned.
@@ -43,6 +42,8 @@ pub(crate) enum Answer {
     Truth(bool),
     /// A text.
     Text(String),
+    /// Several.
+    Texts(Vec<String>),
 }
 
 /// An error message.
@@ -55,6 +56,7 @@ pub(crate) struct Refused {
 const METHOD_CALL: u8 = 1;
 const METHOD_RETURN: u8 = 2;
 const ERROR: u8 = 3;
+const SIGNAL: u8 = 4;
 /// A service that does not run is not started for this.
 const NO_AUTO_START: u8 = 2;
 
@@ -67,21 +69,22 @@ const DESTINATION: u8 = 6;
 const SIGNATURE: u8 = 8;
 
 impl Bus {
-    /// Connects and says who we are: the bus takes our user from the socket (EXTERNAL without a name).
-    pub(crate) fn connect() -> io::Result<Self> {
+    /// Connects and says who we are: the bus takes our user from the socket (EXTERNAL without a name). No answer is waited for
+    /// longer than `patience`.
+    pub(crate) fn connect(patience: Duration) -> io::Result<Self> {
         let mut last = io::Error::from(io::ErrorKind::NotFound);
         for path in SOCKETS {
             match UnixStream::connect(path) {
-                Ok(stream) => return Self::greet(stream),
+                Ok(stream) => return Self::greet(stream, patience),
                 Err(error) => last = error,
             }
         }
         Err(last)
     }
 
-    fn greet(stream: UnixStream) -> io::Result<Self> {
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+    fn greet(stream: UnixStream, patience: Duration) -> io::Result<Self> {
+        stream.set_read_timeout(Some(patience))?;
+        stream.set_write_timeout(Some(patience))?;
         let mut bus = Self { stream, serial: 0 };
         bus.stream.write_all(b"\0AUTH EXTERNAL\r\nDATA\r\n")?;
         loop {
@@ -99,6 +102,7 @@ impl Bus {
             interface: "org.freedesktop.DBus",
             member: "Hello",
             arguments: &[],
+            number: None,
         })?;
         match hello {
             Ok(_) => Ok(bus),
@@ -130,6 +134,17 @@ impl Bus {
                 return Ok(answer);
             }
         }
+    }
+
+    /// From now on messages are waited for without an end; what the returned end is closed by.
+    pub(crate) fn listen(&self) -> io::Result<UnixStream> {
+        self.stream.set_read_timeout(None)?;
+        self.stream.try_clone()
+    }
+
+    /// Waits for a message; whether it is a signal.
+    pub(crate) fn is_signal(&mut self) -> io::Result<bool> {
+        Ok(self.receive()?.get(1) == Some(&SIGNAL))
     }
 
     /// A whole message.
@@ -203,13 +218,17 @@ fn encode(call: &Call<'_>, serial: u32) -> Vec<u8> {
     for argument in call.arguments {
         body.text(argument);
     }
+    if let Some(number) = call.number {
+        body.number(number);
+    }
     // Begins as the message does, so that alignment is the message's.
     let mut fields = Writer(vec![0; 16]);
     fields.field(PATH, "o", call.path);
     fields.field(DESTINATION, "s", call.destination);
     fields.field(INTERFACE, "s", call.interface);
     fields.field(MEMBER, "s", call.member);
-    let types = "s".repeat(call.arguments.len());
+    let mut types = "s".repeat(call.arguments.len());
+    types.extend(call.number.map(|_| 'i'));
     if !types.is_empty() {
         fields.field(SIGNATURE, "g", &types);
     }
@@ -250,8 +269,9 @@ fn decode(message: &[u8], serial: u32) -> Option<Option<Result<Answer, Refused>>
     }
     reader.align(8);
     let answer = match types.bytes().next() {
-        Some(b's') => Answer::Text(reader.text()?),
+        Some(b's' | b'o') => Answer::Text(reader.text()?),
         Some(b'b') => Answer::Truth(reader.number()? != 0),
+        Some(b'a') if types == "as" => Answer::Texts(reader.texts()?),
         _ => Answer::Nothing,
     };
     Some(Some(match (kind, answer) {
@@ -312,6 +332,16 @@ impl<'a> Reader<'a> {
         self.characters(length)
     }
 
+    fn texts(&mut self) -> Option<Vec<String>> {
+        let length = self.number()? as usize;
+        let end = self.at.checked_add(length)?;
+        let mut texts = Vec::new();
+        while self.at < end {
+            texts.push(self.text()?);
+        }
+        Some(texts)
+    }
+
     fn signature(&mut self) -> Option<String> {
         let length = usize::from(self.byte()?);
         self.characters(length)
@@ -335,6 +365,7 @@ mod tests {
         interface: "a.b.c",
         member: "do",
         arguments: &["zone", "10.1.0.2/32"],
+        number: None,
     };
 
     fn reply(
@@ -389,6 +420,28 @@ mod tests {
         let error = reply(ERROR, 3, Some((ERROR_NAME, "a.b.E")), "s", &text.0);
         let message = "NOT_ENABLED: x".to_owned();
         assert_eq!(decode(&error, 3), Some(Some(Err(Refused { message }))));
+    }
+
+    #[test]
+    fn a_list_of_texts_is_an_answer_and_a_number_an_argument() {
+        let mut list = Writer::default();
+        list.number(0);
+        list.text("10.1.0.0/24");
+        list.text("a");
+        let length = (list.0.len() - 4) as u32;
+        list.0[..4].copy_from_slice(&length.to_le_bytes());
+        let found = decode(&reply(METHOD_RETURN, 3, None, "as", &list.0), 3);
+        let texts = ["10.1.0.0/24", "a"].map(str::to_owned).to_vec();
+        assert_eq!(found, Some(Some(Ok(Answer::Texts(texts)))));
+        let message = encode(
+            &Call {
+                number: Some(7),
+                ..CALL
+            },
+            9,
+        );
+        assert!(message.windows(5).any(|part| part == b"\x03ssi\0"));
+        assert_eq!(message[message.len() - 4..], 7_u32.to_le_bytes());
     }
 
     #[test]

@@ -358,6 +358,7 @@ fn empty_host() -> Host {
         sysctl: Arc::new(Nothing),
         lock: Arc::new(Nothing),
         namespaces: Arc::new(Nothing),
+        zones: Arc::new(crate::host::zones::NoZones),
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::host::zones::NoZones;
 use crate::host::{Host, Monitor, NamespaceOpener, NetnsPath, Sandbox};
 
 use super::faults::Faults;
@@ -170,6 +171,7 @@ impl FakeKernel {
             sysctl: handle,
             lock: Arc::new(self.inner.lock.clone()),
             namespaces: Arc::new(self.clone()),
+            zones: Arc::new(NoZones),
         }
     }
 
