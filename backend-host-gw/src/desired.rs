@@ -72,6 +72,7 @@ impl Fabric for HostGwFabric {
                 .spec(&node.network, &me.prefixes, None, census),
             items,
             device: None,
+            port: None,
             hops_by_address: facts.next_hops,
             mtu,
             choices,

@@ -354,11 +354,13 @@ impl Fabric for VxlanFabric {
         items.extend(desired::rules(me, facts, protocol));
         let (purpose, network) = (self.purpose(&vxlan), &self.config.node.network);
         purpose.own(me, &mut items);
+        let port = self.config.filter.then_some(vxlan.port);
         Ok(Base {
             desired: self.desired(me, facts, vxlan, mtu),
             table: purpose.spec(network, &me.prefixes, Some(&self.device), census),
             items,
             device: Some(self.device.clone()),
+            port,
             hops_by_address,
             mtu,
             choices,

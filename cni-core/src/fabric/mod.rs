@@ -85,6 +85,17 @@ pub struct Owner {
     pub table: Table,
 }
 
+/// By what peers' packets come in.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Entrance {
+    /// The tunnel's device, where there is one.
+    pub device: Option<Arc<str>>,
+    /// [`Base::port`].
+    pub port: Option<u16>,
+    /// The links that bear this node's underlay addresses.
+    pub uplinks: Vec<Arc<str>>,
+}
+
 /// A link that leads to other nodes, perhaps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Uplink {
@@ -114,6 +125,8 @@ pub struct Base {
     pub items: Vec<Item>,
     /// The tunnel's device, where there is one: neighbours and forwarding entries of it are all ours.
     pub device: Option<Arc<str>>,
+    /// The tunnel's UDP port, where the table's filter sees to who sends to it: then a firewall may let everybody.
+    pub port: Option<u16>,
     /// Next hops lead to peers' underlay addresses. Then their ids follow from those, too: a peer that moves gets its new next
     /// hop beside the old one, and its routes change over, one by one and without a gap. Where it is `false` the next hop would
     /// be replaced, and each replacement makes the kernel walk all routes (`nexthop_replace_notify`).

@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::host::forwarding::Kind;
 use crate::plan::Plan;
 
+use super::Entrance;
 use super::diff::Act;
 
 /// What a pass did, and what it could not do.
@@ -74,6 +75,8 @@ pub struct Difference {
     pub base: Plan,
     /// The largest packet of a pod, in bytes.
     pub mtu: u32,
+    /// By what peers' packets come in.
+    pub entrance: Entrance,
     /// Everything else, in order.
     pub steps: Vec<DifferenceStep>,
     /// Limits of the kernel's to be raised. Nothing is missing or wrong because of them.

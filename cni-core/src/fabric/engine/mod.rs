@@ -27,7 +27,10 @@ use super::hash::Seed;
 use super::ids::{self, Ids};
 use super::index::{Index, NOBODY, Part, Whose};
 use super::items::Item;
-use super::{Base, Census, Difference, Fabric, Facts, Owner, Reach, Report, Thing, facts, tables};
+use super::{
+    Base, Census, Difference, Entrance, Fabric, Facts, Owner, Reach, Report, Thing, Uplink, facts,
+    tables,
+};
 use look::Look;
 use room::Neighbours;
 use write::Writer;
@@ -151,6 +154,11 @@ impl Engine {
         self.known.as_ref().map(|known| &known.base)
     }
 
+    /// By what peers' packets come in; `None` as for [`Engine::base`].
+    pub fn entrance(&self) -> Option<Entrance> {
+        self.known.as_ref().map(Known::entrance)
+    }
+
     /// What a full pass would do. Changes nothing.
     ///
     /// # Errors
@@ -176,6 +184,7 @@ impl Engine {
         let mut difference = Difference {
             base,
             mtu: known.base.mtu,
+            entrance: known.entrance(),
             raises: self.room_lacking(&mut known.neighbours).await,
             unreachable: known.unreachable.into_values().collect(),
             clashes: known.clashes,
@@ -430,6 +439,19 @@ impl Engine {
 }
 
 impl Known {
+    fn entrance(&self) -> Entrance {
+        let bears = |uplink: &&Uplink| {
+            let mut own = self.me.underlay.iter();
+            own.any(|own| uplink.addresses.contains(own))
+        };
+        let uplinks = self.facts.uplinks.iter().filter(bears);
+        Entrance {
+            device: self.base.device.clone(),
+            port: self.base.port,
+            uplinks: uplinks.map(|uplink| uplink.link.clone()).collect(),
+        }
+    }
+
     fn stale_devices(&self) -> impl Iterator<Item = &String> {
         let items = &self.base.desired.items;
         let wanted = |name: &String| {
