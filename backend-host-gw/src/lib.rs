@@ -41,6 +41,7 @@
 //! | nftables table `inet cni_fabric_` and 8 characters of the network's name: the masquerade ([`tables`](cni_core::fabric::tables)) | its name |
 //! | `ip_forward`, `net/ipv6/conf/all/forwarding` 1; `gc_thresh2`, `gc_thresh3` where they are too low | |
 //! | `/run/cni-fabric/167/` ([`cni_core::node::state`]) | |
+//! | where firewalld runs: members of its zone ([`cni_core::node::zones`]) | `zones.json` there |
 //!
 //! Everything else is others' and stays as it is; `node-agent --cleanup` removes all of it but the parameters.
 //!
@@ -57,7 +58,7 @@
 //! * Some clouds drop packets whose source or destination is not the machine's own address. Switch that off ("source/destination
 //!   check", "IP forwarding"), or use `vxlan`.
 //! * A strict `rp_filter` (1) on `eth0` drops what comes in by another link than the way back: asymmetric links need 2.
-//! * A firewall between nodes sees pods' addresses.
+//! * A firewall between nodes sees pods' addresses. firewalld on the nodes is told of them ([`cni_core::manual::firewall`]).
 //! * There is no filter as for a tunnel: whoever is in the segment can send with any source address, as always in a segment.
 
 mod config;

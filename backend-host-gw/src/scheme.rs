@@ -17,6 +17,7 @@ impl Scheme for HostGw {
         let config = HostGwConfig::parse(config)?;
         Ok(Network {
             node: config.node.clone(),
+            direct: true,
             fabric: Arc::new(HostGwFabric::new(config)),
         })
     }

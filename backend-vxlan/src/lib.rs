@@ -75,6 +75,7 @@
 //! | nftables table `inet cni_fabric_` and 8 characters of the network's name ([`tables`](cni_core::fabric::tables)) | its name |
 //! | `ip_forward`, `net/ipv6/conf/all/forwarding` 1; of the device `rp_filter` 2, `accept_ra` 0 | |
 //! | `/run/cni-fabric/167/` ([`cni_core::node::state`]) | |
+//! | where firewalld runs: members of its zone, and the tunnel's port ([`cni_core::node::zones`]) | `zones.json` there |
 //!
 //! Everything else is others' and stays as it is; `node-agent --cleanup` removes all of it but the parameters. A changed option
 //! changes the device in place where the kernel allows that (MTU, hardware address), else makes it anew.
@@ -97,7 +98,8 @@
 //!
 //! * All nodes need the same `vni`, `port` and data path, and different prefixes and `uid`s: two nodes of one hardware address lose each
 //!   other's packets.
-//! * UDP to `port` has to pass between nodes; `filter` refuses packets but opens no firewall. With it, an underlay that translates
+//! * UDP to `port` has to pass between nodes; `filter` refuses packets but opens no firewall, except firewalld's
+//!   ([`cni_core::manual::firewall`]). With it, an underlay that translates
 //!   nodes' addresses makes strangers of them: list the address that arrives.
 //! * VXLAN neither encrypts nor authenticates. `filter` believes the outer source address; an underlay in which it can be forged
 //!   needs IPsec or WireGuard below.

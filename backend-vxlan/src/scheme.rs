@@ -17,6 +17,7 @@ impl Scheme for Vxlan {
         let config = VxlanConfig::parse(config)?;
         Ok(Network {
             node: config.node.clone(),
+            direct: config.direct_routing,
             fabric: Arc::new(VxlanFabric::new(config)),
         })
     }

@@ -21,7 +21,8 @@
 //! The rules are put where there is a chain `FORWARD` that may drop: into the table `filter` that `iptables-nft` uses, and into
 //! that of `iptables-legacy` where the namespace has one. A host whose rules are nftables' own needs the same rules in its own
 //! chain, which is the operator's: `ip saddr 10.244.1.0/24 accept`, `ip daddr 10.244.1.0/24 accept`, and for attachments
-//! `meta mark & 0x00001000 == 0x00001000 accept`.
+//! `meta mark & 0x00001000 == 0x00001000 accept`. firewalld's own table is such a chain, and is told by what it listens to: a zone
+//! ([`node::zones`](crate::node::zones) for a node's prefixes).
 
 use ipnetwork::IpNetwork;
 

@@ -31,7 +31,7 @@
 //!
 //! | key | | meaning |
 //! |---|---|---|
-//! | `clusterPrefixes` | | prefixes that hold all pods of the cluster; each pod prefix has to be in one of them |
+//! | `clusterPrefixes` | | prefixes that hold all pods of the cluster; each pod prefix has to be in one of them. With `host-gw` they spare firewalld a source for each node |
 //! | `nodes` | required | all nodes, this one included; `[]` where there are none yet |
 //!
 //! Of a node:

@@ -46,6 +46,39 @@
 //!
 //! A host that uses bit 12 for something else, between the routing decision and what is behind the forward hook, loses it there.
 //!
+//! # firewalld and the networks of clusters
+//!
+//! Where firewalld runs, a network of `vxlan` or `host-gw` puts into its zone (`firewalldZone` of that plugin, `trusted` by default)
+//!
+//! | what | where |
+//! |---|---|
+//! | the node's own pod prefixes | in both |
+//! | the tunnel's device | `vxlan` |
+//! | the prefixes that hold all pods of the cluster (`clusterPrefixes`, Flannel's `Network`, `podNetworks`), or else each peer's | `host-gw`, `directRouting` |
+//!
+//! and opens the tunnel's UDP port in the zone of the links that bear the underlay's addresses, as long as the tunnel has its
+//! filter: then nobody but peers is heard there. With `"filter": false` that is the operator's to do:
+//! `firewall-cmd --permanent --add-port=4790/udp`. In the operator's words all of it is
+//!
+//! ```console
+//! # firewall-cmd --zone=trusted --add-interface=vxlan.1
+//! # firewall-cmd --zone=trusted --add-source=10.244.1.0/24
+//! # firewall-cmd --zone=public --add-port=4790/udp
+//! ```
+//!
+//! * It is firewalld's running configuration, which a reload or a start forgets. The agent follows firewalld on the message bus and
+//!   tells it again at once; without an agent the next ADD does. Until then CHECK and STATUS (51) say
+//!   `firewalld does not know ...`. What is in the permanent configuration is not touched: put it there to be independent of that.
+//! * What somebody else has told firewalld stays, and what he has put into another zone is left there and reported.
+//! * `node-agent --cleanup` and `--uninstall` take out what was put in, and nothing else.
+//! * Pods reach all of the node's ports then, as with the reference plugin. Where that is too much, name a zone of your own, and have
+//!   a policy of firewalld's accept what is forwarded from there.
+//! * What the processes of other nodes send to pods comes by the uplink with `host-gw`, from an address that is no pod's: put the
+//!   nodes' addresses into a zone yourself where firewalld is to let it through (`firewall-cmd --zone=trusted --add-source=...`).
+//! * firewalld that does not answer holds nobody up: an ADD goes on after three seconds, the agent at once, and health says so.
+//! * An agent in a container needs the host's `/run/dbus`, which `deploy/components/firewalld` of the node agent gives it: root on that
+//!   bus is root on the host. Without it the agent logs that firewalld's rules are there and that it does not reach it.
+//!
 //! # The operator's chain
 //!
 //! It comes first, and sees all that is forwarded:

@@ -121,7 +121,7 @@ impl NetworkBackend for NodeBackend {
         let updater = Updater::new(cx.host, &network);
         let (given, ahead) = match cx.dry_run {
             true => updater.preview().await?,
-            false => (updater.connected(cx.cancel).await?, None),
+            false => (updater.connected(cx.cancel).await?, Vec::new()),
         };
         let config = inner::config(request.config, attach, Some(&given))?;
         let addresses = Addresses::of(cx, request.config);
@@ -130,9 +130,8 @@ impl NetworkBackend for NodeBackend {
             ..*request
         };
         let mut added = backend.add(&addresses.context(cx), &request).await?;
-        if let Some(ahead) = ahead {
-            added.plan = in_front(ahead, added.plan);
-        }
+        // The node's part before the attachment's.
+        added.plan = added.plan.after(ahead);
         Ok(added)
     }
 
@@ -185,7 +184,7 @@ impl NetworkBackend for NodeBackend {
         };
         let given = Given {
             prefixes: match (&view, &state) {
-                (Some(view), _) => update::prefixes(view),
+                (Some((view, _)), _) => update::prefixes(view),
                 (None, Some(state)) => state.prefixes.clone(),
                 (None, None) => Vec::new(),
             },
@@ -201,13 +200,18 @@ impl NetworkBackend for NodeBackend {
         let checked = backend.check(&cx, &of_inner).await;
         errors.extend(checked.err());
         errors.extend(outside(&cx, &of_inner, &given).await);
-        if let Some(view) = view {
+        let mut wanted = None;
+        if let Some((view, cluster)) = view {
             let compared = updater.engine().compare(&view).await;
             errors.extend(match compared {
-                Ok(difference) => drift(&view, &difference),
+                Ok(difference) => {
+                    wanted = Some(updater.wanted(&view, &cluster, &difference.entrance));
+                    drift(&view, &difference)
+                }
                 Err(error) => Some(error),
             });
         }
+        errors.extend(updater.unknown(wanted.as_ref()));
         Error::join(errors).map_or(Ok(()), Err)
     }
 
@@ -234,8 +238,10 @@ impl NetworkBackend for NodeBackend {
             false => {
                 let view = source::view(cx.host, &network.node.cluster).await;
                 let view = view.map_err(|error| error.with_kind(ErrorKind::NotAvailable))?;
+                let limited = |error: Error| error.with_kind(ErrorKind::LimitedConnectivity);
+                limits.extend(updater.unknown(None).map(limited));
                 Given {
-                    prefixes: update::prefixes(&view),
+                    prefixes: update::prefixes(&view.0),
                     mtu: state.as_ref().and_then(|state| state.mtu),
                 }
             }
@@ -308,11 +314,6 @@ fn drift(view: &crate::cluster::View, difference: &Difference) -> Option<Error> 
         words.join("; ")
     );
     Some(Error::new(ErrorKind::Internal, message))
-}
-
-/// A dry run's plan: the node's part before the attachment's.
-fn in_front(ahead: Difference, attachment: Plan) -> Plan {
-    attachment.after(ahead.to_string().lines().map(str::to_owned))
 }
 
 impl fmt::Debug for Addresses<'_> {

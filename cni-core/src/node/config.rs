@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::chained::firewall;
 use crate::error::{Error, ErrorKind, Result};
 use crate::spec::config::NetworkConfig;
 use crate::spec::json::Object;
@@ -28,6 +29,8 @@ pub struct NodeConfig {
     /// `stateDir`: the directory of what is known between one process and the next, and of the agent's lock. Default
     /// `/run/cni-fabric`.
     pub state_dir: PathBuf,
+    /// `firewalldZone`: where firewalld rules, the zone that lets the network's packets through. Default `trusted`.
+    pub zone: String,
     /// `attach`: how a pod is attached to the node.
     pub attach: Inner,
 }
@@ -122,6 +125,7 @@ impl NodeConfig {
             next_hop_objects: object.bool("nextHopObjects")?.unwrap_or(true),
             masquerade: object.bool("masquerade")?.unwrap_or(true),
             state_dir: absolute(&object, "stateDir")?.unwrap_or_else(|| DEFAULT_STATE_DIR.into()),
+            zone: firewall::zone(&object)?,
             attach: Inner::parse(config)?,
         })
     }

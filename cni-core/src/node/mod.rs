@@ -34,6 +34,7 @@
 //! | `routeProtocol` | 167 | marks our routes, next hops and rules, and is the number of our routing table: 5 to 252, without those that others are known to use. Each network on a node has its own |
 //! | `nextHopObjects` | `true` | next-hop objects, where the kernel has them (Linux 5.3). Without, each route has its own metric and next hop |
 //! | `masquerade` | `true` | what pods send to anybody but pods and nodes gets the node's address |
+//! | `firewalldZone` | `trusted` | where firewalld runs: the zone that lets the network's packets through ([`zones`]) |
 //! | `stateDir` | `/run/cni-fabric` | absolute path of the directory below which [`state`] is kept |
 //! | `attach` | `{"type": "bridge"}` | how pods are attached: `bridge` or `ptp`, with keys of that plugin beside. Without those that follow from the rest: `mtu`, `ipam`, `gateways`, `isGateway`, `isDefaultGateway`, `ipMasq` |
 //! | `ipam` | `{"type": "host-local"}` | keys of `host-local` (`dataDir`, `routes`, `resolvConf`), but no ranges: they are the node's own prefixes, one address of each family; when a prefix is full, the next one of its family |
@@ -47,12 +48,15 @@
 //! |---|---|---|
 //! | ADD | brings the node up to date with the file, if the file, this configuration, the boot or the links that it rests on have changed since that was done last; then attaches the pod. Code 7 for what is wrong in the file | relies on it; code 11 while it has not connected the node |
 //! | DEL, GC | need neither file nor agent: what belongs to pods goes, what belongs to the node stays | |
-//! | CHECK | compares everything, and names the peer whose entry is missing or wrong; a pod whose address is in no prefix of the node any more fails | the same; while the file makes no sense, the pod's part alone |
-//! | STATUS | 50: the file cannot be used, no address is left; 51: a peer is not reached, something clashes, pods hold addresses of former prefixes | 50, 51 with the agent's reason |
+//! | CHECK | compares everything, firewalld's zone included, and names the peer whose entry is missing or wrong; a pod whose address is in no prefix of the node any more fails | the same; while the file makes no sense, the pod's part alone |
+//! | STATUS | 50: the file cannot be used, no address is left; 51: a peer is not reached, something clashes, firewalld does not know the network's packets, pods hold addresses of former prefixes | 50, 51 with the agent's reason |
 //!
 //! Where nothing has changed an ADD costs the same however large the cluster is: it reads `state.json`, looks at the file's time stamps
 //! and at one or two links, and asks nothing of routes and peers. Of several ADDs at once one brings the node up to date, the
 //! others wait for it. One that is killed is made good by the next.
+//!
+//! Where firewalld runs, an ADD without an agent asks it whether it still knows the network, and tells it again what it has
+//! forgotten; one that does not answer is waited for three seconds, and no pod goes without its network for that.
 //!
 //! # When a node's own prefixes change
 //!
@@ -70,6 +74,8 @@ mod inner;
 mod source;
 pub mod state;
 mod update;
+mod zoned;
+pub mod zones;
 
 use std::fmt;
 use std::sync::Arc;
@@ -99,4 +105,6 @@ pub struct Network {
     pub node: NodeConfig,
     /// How they are. What it prints as (`Debug`) tells it from those of other configurations.
     pub fabric: Arc<dyn Fabric>,
+    /// What peers' pods send may come by the uplink, and not by the tunnel's device alone.
+    pub direct: bool,
 }

@@ -4,6 +4,8 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
 
+use ipnetwork::IpNetwork;
+
 use super::{ClusterSource, Origin};
 use crate::cluster::{Identity, Node, PeerEvent, View, file};
 use crate::error::{Error, ErrorKind, Result};
@@ -40,13 +42,13 @@ pub(super) fn file_of(source: &ClusterSource) -> Result<&Path> {
     }
 }
 
-/// Reads the file, and finds this node in it.
+/// Reads the file, and finds this node in it. Beside it are the prefixes that hold all pods of the cluster, where the file has them.
 ///
 /// # Errors
 /// As [`file_of`].
 /// [`ErrorKind::Io`] when the file cannot be read, [`ErrorKind::InvalidConfig`] when something is wrong in it, this node is
 /// not in it, or has no prefixes.
-pub(super) async fn view(host: &Host, source: &ClusterSource) -> Result<View> {
+pub(super) async fn view(host: &Host, source: &ClusterSource) -> Result<(View, Vec<IpNetwork>)> {
     let path = file_of(source)?;
     let file = file::load(path)?;
     let identity = identity(host, source.node.as_deref(), file.nodes.iter()).await?;
@@ -56,7 +58,7 @@ pub(super) async fn view(host: &Host, source: &ClusterSource) -> Result<View> {
     match view.me() {
         None => Err(unknown(view.identity(), path)),
         Some(me) if me.prefixes.is_empty() => Err(without_prefix(&view, me, path)),
-        Some(_) => Ok(view),
+        Some(_) => Ok((view, file.cluster_prefixes)),
     }
 }
 

@@ -10,7 +10,7 @@ use super::{Network, State, StateDir, source};
 use crate::cancel::Cancel;
 use crate::cluster::{Node, View};
 use crate::error::{Error, ErrorKind, Result};
-use crate::fabric::{Base, Difference, Engine, Removal, Report};
+use crate::fabric::{Base, Engine, Removal, Report};
 use crate::host::Host;
 use crate::host::netlink::NetlinkExt;
 use crate::spec::names::{base32, hash128};
@@ -24,9 +24,9 @@ const NETNS: &str = "/proc/thread-self/ns/net";
 /// A node's part of a network, from the plugin's side.
 #[derive(Debug)]
 pub(super) struct Updater<'a> {
-    host: &'a Host,
-    network: &'a Network,
-    dir: StateDir,
+    pub(super) host: &'a Host,
+    pub(super) network: &'a Network,
+    pub(super) dir: StateDir,
 }
 
 impl<'a> Updater<'a> {
@@ -51,6 +51,8 @@ impl<'a> Updater<'a> {
             return Ok(given);
         }
         if let Some(state) = self.current().await? {
+            // firewalld forgets what it was told whenever it is reloaded.
+            self.let_through(cancel).await;
             return given(state);
         }
         let _alone = self.dir.update_lock(cancel)?;
@@ -65,20 +67,26 @@ impl<'a> Updater<'a> {
     }
 
     /// What [`Updater::connected`] would do; nothing is changed.
-    pub(super) async fn preview(&self) -> Result<(Given, Option<Difference>)> {
+    pub(super) async fn preview(&self) -> Result<(Given, Vec<String>)> {
         if let Some(given) = self.by_agent()? {
-            return Ok((given, None));
+            return Ok((given, Vec::new()));
         }
         if let Some(state) = self.current().await? {
-            return Ok((given(state)?, None));
+            let wanted = self.written()?;
+            let ahead = wanted.map(|wanted| self.commands(&wanted));
+            return Ok((given(state)?, ahead.unwrap_or_default()));
         }
-        let view = source::view(self.host, &self.network.node.cluster).await?;
+        let (view, cluster) = source::view(self.host, &self.network.node.cluster).await?;
         let difference = self.engine().compare(&view).await?;
+        let wanted = self.wanted(&view, &cluster, &difference.entrance);
+        let ahead = difference.to_string();
+        let mut ahead: Vec<String> = ahead.lines().map(str::to_owned).collect();
+        ahead.extend(self.commands(&wanted));
         let given = Given {
             prefixes: prefixes(&view),
             mtu: Some(difference.mtu),
         };
-        Ok((given, Some(difference)))
+        Ok((given, ahead))
     }
 
     /// What the agent says, where one lives.
@@ -142,10 +150,10 @@ impl<'a> Updater<'a> {
     }
 
     /// Makes everything as the file has it, and writes down what came of it. The caller holds the lock.
-    async fn update(&self, cancel: &Cancel) -> Result<State> {
+    pub(super) async fn update(&self, cancel: &Cancel) -> Result<State> {
         // Before the file is read: a change in between has another one.
         let source = self.source()?;
-        let view = source::view(self.host, &self.network.node.cluster).await?;
+        let (view, cluster) = source::view(self.host, &self.network.node.cluster).await?;
         let mut engine = self.engine().cancelled_by(cancel);
         let report = engine.full(&view, Removal::Allowed).await;
         if !report.is_complete() {
@@ -160,6 +168,8 @@ impl<'a> Updater<'a> {
         {
             return Err(unconnected(report));
         }
+        let entrance = engine.entrance().unwrap_or_default();
+        self.pass(&self.wanted(&view, &cluster, &entrance));
         let mut state = told(&self.network.node.network, &view, base, &report);
         if let Some(source) = source.filter(|_| report.is_complete()) {
             state.fingerprint = Some(Fingerprint {

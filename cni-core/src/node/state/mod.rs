@@ -5,6 +5,7 @@
 //!     state.json                what the node is connected as, and how well
 //!     agent.lock                held (`flock(2)`) for as long as an agent lives
 //!     update.lock               held by a plugin while it brings the node up to date
+//!     zones.json                what was put into firewalld's zones, where it runs
 //! ```
 //!
 //! The directory is one network's, as the route protocol number is: two networks of one number would take each other's

@@ -1,0 +1,50 @@
+//! What firewalld has to know of a network, where it rules the host.
+//!
+//! It rejects what is forwarded between interfaces that it was not told of, whatever tables of ours say. So the node puts into one
+//! of its zones (`firewalldZone`):
+//!
+//! | member | for what |
+//! |---|---|
+//! | the node's own pod prefixes, as sources | what its pods send |
+//! | the tunnel's device | what comes in by the tunnel, whoever sends it: the table's filter has seen to that |
+//! | the tunnel's UDP port, in the zone of the links that bear the underlay's addresses, as long as there is the filter | the tunnel's packets |
+//! | where peers' packets come by the uplink (`host-gw`, `directRouting`): the prefixes that hold all pods of the cluster, as sources; each peer's where those are not known | what peers' pods send |
+//!
+//! Answers are let through as firewalld does it, by the connection. So the members are as many as the node has prefixes, and
+//! one more; peers count only where they come by the uplink and nobody knows the cluster's prefixes.
+//!
+//! # Whose a member is
+//!
+//! A member that is there already is somebody else's and stays so. What this node adds is written down first, in `zones.json` beside
+//! the node's [state](super::state), and only that is removed again: when it is not wanted any more, and when the node leaves the
+//! network. Neither firewalld's running configuration nor this file outlives the boot. A member that belongs to another zone is
+//! left there, and told.
+
+mod desired;
+#[cfg(feature = "kernel")]
+mod keeper;
+mod pass;
+mod record;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+
+use crate::host::zones::ZoneMember;
+
+pub use desired::{Input, wanted};
+#[cfg(feature = "kernel")]
+pub use keeper::Keeper;
+pub use pass::{Passed, commands, lacking, pass, withdraw};
+pub use record::Record;
+
+/// What a network needs to be in a zone.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Wanted {
+    /// The zone.
+    pub zone: String,
+    /// What has to be in it.
+    pub members: BTreeSet<ZoneMember>,
+    /// The tunnel's port, which has to be open in the zones of these links.
+    pub port: Option<(u16, BTreeSet<String>)>,
+}

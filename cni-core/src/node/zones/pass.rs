@@ -1,0 +1,248 @@
+//! Makes the zone be as it is wanted: only the differences, and each of them written down before it is made.
+
+use std::collections::BTreeSet;
+
+use super::{Record, Wanted};
+use crate::error::{Error, ErrorKind, Result};
+use crate::host::zones::{Added, HostZones, ZoneMember};
+use crate::node::StateDir;
+
+/// What a pass has done, and what is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Passed {
+    /// firewalld rules this host.
+    pub running: bool,
+    /// What keeps pods' packets from being let through, in words.
+    pub flaws: Vec<String>,
+    /// How many members were put into zones.
+    pub added: usize,
+    /// How many were taken out.
+    pub removed: usize,
+}
+
+/// How many members are told of by name.
+const WORDS_MAX: usize = 4;
+
+/// Compares and makes the difference; nothing is done where firewalld does not run. What has not begun when `goes_on` says no is left
+/// to the next pass. The caller is the only one who does it.
+pub fn pass(
+    zones: &dyn HostZones,
+    dir: &StateDir,
+    wanted: &Wanted,
+    removal: bool,
+    goes_on: &dyn Fn() -> bool,
+) -> Passed {
+    let mut passed = Passed::default();
+    if let Err(error) = attempt(zones, dir, wanted, removal, goes_on, &mut passed) {
+        passed.flaws.push(error.chain());
+    }
+    passed
+}
+
+fn attempt(
+    zones: &dyn HostZones,
+    dir: &StateDir,
+    wanted: &Wanted,
+    removal: bool,
+    goes_on: &dyn Fn() -> bool,
+    passed: &mut Passed,
+) -> Result<()> {
+    let before = Record::read(dir)?;
+    let mut record = before.clone().unwrap_or_default();
+    record.wanted.clone_from(wanted);
+    if !zones.is_running()? {
+        // It has forgotten everything when it comes; what is wanted then must not be what once was.
+        if before.is_some_and(|before| before != record) {
+            record.write(dir)?;
+        }
+        return Ok(());
+    }
+    passed.running = true;
+    let look = look(zones, wanted)?;
+    let lacking = look.lacking;
+    record.added.extend(lacking.iter().cloned());
+    if before.as_ref() != Some(&record) {
+        record.write(dir)?;
+    }
+    let written = record.added.clone();
+    let added = add(zones, &lacking, &mut record, goes_on, passed);
+    let removed = match (added.is_ok(), removal) {
+        (true, true) => remove(zones, &mut record, &look.wanted, goes_on, passed),
+        _ => Ok(()),
+    };
+    if record.added != written {
+        record.write(dir)?;
+    }
+    added.and(removed)
+}
+
+/// What is wanted, by zone, and what of it is not there.
+struct Look {
+    wanted: BTreeSet<InZone>,
+    lacking: Vec<InZone>,
+}
+
+type InZone = (String, ZoneMember);
+
+fn look(zones: &dyn HostZones, wanted: &Wanted) -> Result<Look> {
+    let present: BTreeSet<ZoneMember> = zones.members(&wanted.zone)?.into_iter().collect();
+    let in_zone = |member: &ZoneMember| (wanted.zone.clone(), member.clone());
+    let mut look = Look {
+        wanted: wanted.members.iter().map(in_zone).collect(),
+        lacking: wanted.members.difference(&present).map(in_zone).collect(),
+    };
+    if let Some((port, links)) = &wanted.port {
+        for link in links {
+            let zone = zones.zone_of(link)?;
+            let port = ZoneMember::Port(*port);
+            // In the zone that lets everything through it is open.
+            if zone == wanted.zone || look.wanted.contains(&(zone.clone(), port.clone())) {
+                continue;
+            }
+            if !zones.has(&zone, &port)? {
+                look.lacking.push((zone.clone(), port.clone()));
+            }
+            look.wanted.insert((zone, port));
+        }
+    }
+    Ok(look)
+}
+
+fn add(
+    zones: &dyn HostZones,
+    lacking: &[InZone],
+    record: &mut Record,
+    goes_on: &dyn Fn() -> bool,
+    passed: &mut Passed,
+) -> Result<()> {
+    for (place, (zone, member)) in lacking.iter().enumerate() {
+        if !goes_on() {
+            return Err(late(forget(record, lacking, place)));
+        }
+        let strangers = match zones.add(zone, member) {
+            Ok(Added::New) => {
+                tracing::debug!(zone, %member, "put into firewalld's zone");
+                passed.added += 1;
+                false
+            }
+            Ok(Added::Already) => true,
+            Err(error) if is_refusal(&error) => {
+                passed.flaws.push(error.chain());
+                true
+            }
+            Err(error) => {
+                // That one may have been done.
+                forget(record, lacking, place + 1);
+                return Err(error);
+            }
+        };
+        if strangers {
+            record.added.remove(&(zone.clone(), member.clone()));
+        }
+    }
+    Ok(())
+}
+
+/// What was not begun is not ours; how much that is.
+fn forget(record: &mut Record, lacking: &[InZone], from: usize) -> usize {
+    let rest = lacking.get(from..).unwrap_or_default();
+    for in_zone in rest {
+        record.added.remove(in_zone);
+    }
+    rest.len()
+}
+
+/// What was added and is not wanted any more.
+fn remove(
+    zones: &dyn HostZones,
+    record: &mut Record,
+    wanted: &BTreeSet<InZone>,
+    goes_on: &dyn Fn() -> bool,
+    passed: &mut Passed,
+) -> Result<()> {
+    let surplus: Vec<InZone> = record.added.difference(wanted).cloned().collect();
+    for (place, (zone, member)) in surplus.iter().enumerate() {
+        if !goes_on() {
+            return Err(late(surplus.len() - place));
+        }
+        zones.remove(zone, member)?;
+        tracing::debug!(zone, %member, "taken out of firewalld's zone");
+        passed.removed += 1;
+        record.added.remove(&(zone.clone(), member.clone()));
+    }
+    Ok(())
+}
+
+/// What the zone lacks, in words; `None` where it lacks nothing, or firewalld does not run.
+///
+/// # Errors
+/// When firewalld does not answer, or has no such zone.
+pub fn lacking(zones: &dyn HostZones, wanted: &Wanted) -> Result<Option<String>> {
+    if !zones.is_running()? {
+        return Ok(None);
+    }
+    let lacking = look(zones, wanted)?.lacking;
+    let words = lacking.iter().take(WORDS_MAX);
+    let mut words: Vec<String> = words
+        .map(|(zone, member)| format!("{member} in its zone {zone}"))
+        .collect();
+    if let Some(more @ 1..) = lacking.len().checked_sub(WORDS_MAX) {
+        words.push(format!("{more} more"));
+    }
+    Ok((!words.is_empty()).then(|| {
+        format!(
+            "firewalld does not know {}, and may reject what pods send",
+            words.join(", ")
+        )
+    }))
+}
+
+/// What a pass would do, as commands.
+///
+/// # Errors
+/// As [`lacking`], and when the file cannot be read.
+pub fn commands(zones: &dyn HostZones, dir: &StateDir, wanted: &Wanted) -> Result<Vec<String>> {
+    if !zones.is_running()? {
+        return Ok(Vec::new());
+    }
+    let look = look(zones, wanted)?;
+    let add = |(zone, member): &InZone| member.command(zone, "add");
+    let mut commands: Vec<String> = look.lacking.iter().map(add).collect();
+    let added = Record::read(dir)?.unwrap_or_default().added;
+    let surplus = added.difference(&look.wanted);
+    commands.extend(surplus.map(|(zone, member)| member.command(zone, "remove")));
+    Ok(commands)
+}
+
+/// Takes out all that was added; how much that was.
+///
+/// # Errors
+/// What could not be taken out: the file still tells of it.
+pub fn withdraw(zones: &dyn HostZones, dir: &StateDir) -> Result<usize> {
+    let Some(mut record) = Record::read(dir)? else {
+        return Ok(0);
+    };
+    let mut passed = Passed::default();
+    // What does not run has forgotten it.
+    if !record.added.is_empty() && zones.is_running()? {
+        let removed = remove(zones, &mut record, &BTreeSet::new(), &|| true, &mut passed);
+        if let Err(error) = removed {
+            record.write(dir)?;
+            return Err(error);
+        }
+    }
+    Record::remove(dir)?;
+    Ok(passed.removed)
+}
+
+fn late(left: usize) -> Error {
+    let message =
+        format!("firewalld takes long, and has {left} members of the zone left to see to");
+    Error::new(ErrorKind::TryAgain, message)
+}
+
+/// firewalld says no, and has answered.
+fn is_refusal(error: &Error) -> bool {
+    std::error::Error::source(error).is_none()
+}

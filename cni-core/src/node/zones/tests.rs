@@ -1,0 +1,329 @@
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::*;
+use crate::cluster::{Node, NodeUid};
+use crate::error::{Error, ErrorKind, Result};
+use crate::fabric::Entrance;
+use crate::host::zones::{Added, Following, HostZones, NoZones};
+use crate::node::{NodeConfig, StateDir};
+use crate::spec::config::NetworkConfig;
+
+type Members = BTreeSet<(String, ZoneMember)>;
+
+/// A firewalld that falls silent with its `silent_at`-th call, be it before or after that one is done.
+#[derive(Debug, Default)]
+struct Fake {
+    members: Mutex<Members>,
+    calls: AtomicU32,
+    changes: AtomicU32,
+    silent_at: Option<(u32, bool)>,
+    stopped: bool,
+}
+
+impl Fake {
+    fn with(members: &[(&str, &str)]) -> Self {
+        let members = members
+            .iter()
+            .map(|(zone, text)| (zone.to_string(), member(text)));
+        Self {
+            members: Mutex::new(members.collect()),
+            ..Self::default()
+        }
+    }
+
+    fn members_of(&self, zone: &str) -> Vec<String> {
+        let members = self.members.lock().unwrap();
+        let of_zone = members.iter().filter(|(other, _)| other == zone);
+        of_zone.map(|(_, member)| member.to_string()).collect()
+    }
+
+    fn call<T>(&self, act: impl FnOnce(&mut Members) -> Result<T>) -> Result<T> {
+        let number = self.calls.fetch_add(1, Ordering::Relaxed);
+        let silent = || Err(Error::new(ErrorKind::Io, "no answer").with_source("timed out"));
+        match self.silent_at {
+            Some((at, done)) if number == at && done => {
+                let _ = act(&mut self.members.lock().unwrap());
+                silent()
+            }
+            Some((at, _)) if number >= at => silent(),
+            _ => act(&mut self.members.lock().unwrap()),
+        }
+    }
+}
+
+impl HostZones for Fake {
+    fn is_running(&self) -> Result<bool> {
+        self.call(|_| Ok(!self.stopped))
+    }
+
+    fn zone_of(&self, interface: &str) -> Result<String> {
+        self.call(|members| {
+            let own = |(_, member): &&(String, ZoneMember)| member.to_string() == interface;
+            let found = members.iter().find(own);
+            Ok(found.map_or("public".to_owned(), |(zone, _)| zone.clone()))
+        })
+    }
+
+    fn has(&self, zone: &str, member: &ZoneMember) -> Result<bool> {
+        self.call(|members| Ok(members.contains(&(zone.to_owned(), member.clone()))))
+    }
+
+    fn members(&self, zone: &str) -> Result<Vec<ZoneMember>> {
+        self.call(|members| {
+            let of_zone = members.iter().filter(|(other, _)| other == zone);
+            Ok(of_zone.map(|(_, member)| member.clone()).collect())
+        })
+    }
+
+    fn add(&self, zone: &str, member: &ZoneMember) -> Result<Added> {
+        self.call(|members| {
+            self.changes.fetch_add(1, Ordering::Relaxed);
+            let other = members.iter().any(|(_, other)| other == member);
+            if other {
+                return Err(Error::new(ErrorKind::Io, "ZONE_CONFLICT"));
+            }
+            members.insert((zone.to_owned(), member.clone()));
+            Ok(Added::New)
+        })
+    }
+
+    fn remove(&self, zone: &str, member: &ZoneMember) -> Result<()> {
+        self.call(|members| {
+            self.changes.fetch_add(1, Ordering::Relaxed);
+            members.remove(&(zone.to_owned(), member.clone()));
+            Ok(())
+        })
+    }
+
+    fn follow(&self, _: Box<dyn Fn() + Send>) -> Result<Box<dyn Following>> {
+        Ok(Box::new(NoZones))
+    }
+}
+
+fn member(text: &str) -> ZoneMember {
+    match (text.parse(), text.parse()) {
+        (Ok(prefix), _) => ZoneMember::Source(prefix),
+        (_, Ok(port)) => ZoneMember::Port(port),
+        _ => ZoneMember::Interface(text.to_owned()),
+    }
+}
+
+fn needs(members: &[&str]) -> Wanted {
+    Wanted {
+        zone: "trusted".to_owned(),
+        members: members.iter().map(|text| member(text)).collect(),
+        port: None,
+    }
+}
+
+/// A directory that goes with the test.
+struct Dir {
+    path: PathBuf,
+    state: StateDir,
+}
+
+impl Dir {
+    fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("cni-zones-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let text = format!(
+            r#"{{"cniVersion":"1.1.0","name":"n","type":"vxlan","cluster":{{"file":"/f"}},"stateDir":"{}"}}"#,
+            path.display()
+        );
+        let config = NetworkConfig::parse(text.as_bytes()).unwrap();
+        let state = StateDir::of(&NodeConfig::parse(&config).unwrap());
+        Self { path, state }
+    }
+
+    fn pass(&self, zones: &Fake, wanted: &Wanted) -> Passed {
+        pass(zones, &self.state, wanted, true, &|| true)
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
+}
+
+#[test]
+fn what_is_lacking_is_added_once_and_what_was_there_is_not_ours() {
+    let (dir, zones) = (Dir::new(), Fake::with(&[("trusted", "10.1.0.0/24")]));
+    let wanted = needs(&["vxlan.1", "10.1.0.0/24", "fd00:1::/64"]);
+    let passed = dir.pass(&zones, &wanted);
+    assert_eq!((passed.added, passed.flaws.len()), (2, 0));
+    assert_eq!(lacking(&zones, &wanted).unwrap(), None);
+    let changes = zones.changes.load(Ordering::Relaxed);
+    assert_eq!(dir.pass(&zones, &wanted).added, 0);
+    assert_eq!(zones.changes.load(Ordering::Relaxed), changes);
+    // What is not wanted any more goes, if it was added here.
+    assert_eq!(dir.pass(&zones, &needs(&["vxlan.2"])).removed, 2);
+    assert_eq!(zones.members_of("trusted"), ["vxlan.2", "10.1.0.0/24"]);
+    assert_eq!(withdraw(&zones, &dir.state).unwrap(), 1);
+    assert_eq!(zones.members_of("trusted"), ["10.1.0.0/24"]);
+    assert_eq!(Record::read(&dir.state).unwrap(), None);
+}
+
+#[test]
+fn nothing_is_taken_out_before_all_nodes_are_known() {
+    let (dir, zones) = (Dir::new(), Fake::default());
+    dir.pass(&zones, &needs(&["10.1.0.0/24", "10.2.0.0/24"]));
+    let fewer = needs(&["10.1.0.0/24"]);
+    assert_eq!(pass(&zones, &dir.state, &fewer, false, &|| true).removed, 0);
+    assert_eq!(dir.pass(&zones, &fewer).removed, 1);
+}
+
+#[test]
+fn whenever_firewalld_falls_silent_all_that_was_added_is_known_and_nothing_else() {
+    let wanted = needs(&["vxlan.1", "10.1.0.0/24", "10.2.0.0/24"]);
+    let strangers = [("trusted", "10.3.0.0/24"), ("trusted", "10.1.0.0/24")];
+    for silent in (0..8).flat_map(|at| [(at, false), (at, true)]) {
+        let (dir, mut zones) = (Dir::new(), Fake::with(&strangers));
+        zones.silent_at = Some(silent);
+        let passed = dir.pass(&zones, &wanted);
+        assert_eq!(
+            passed.flaws.is_empty(),
+            silent.0 > 3,
+            "{silent:?}: {passed:?}"
+        );
+        zones.silent_at = None;
+        if silent.0 % 2 == 0 {
+            assert_eq!(dir.pass(&zones, &wanted).flaws, [""; 0]);
+            assert_eq!(lacking(&zones, &wanted).unwrap(), None);
+        }
+        withdraw(&zones, &dir.state).unwrap();
+        assert_eq!(zones.members_of("trusted"), ["10.1.0.0/24", "10.3.0.0/24"]);
+    }
+}
+
+#[test]
+fn what_is_in_another_zone_is_told_and_stays_and_the_rest_is_done() {
+    let (dir, zones) = (Dir::new(), Fake::with(&[("work", "10.1.0.0/24")]));
+    let wanted = needs(&["vxlan.1", "10.1.0.0/24", "10.2.0.0/24"]);
+    let passed = dir.pass(&zones, &wanted);
+    assert_eq!(
+        (passed.added, passed.flaws),
+        (2, vec!["ZONE_CONFLICT".to_owned()])
+    );
+    let words = lacking(&zones, &wanted).unwrap().unwrap();
+    assert!(words.contains("10.1.0.0/24 in its zone trusted"), "{words}");
+    withdraw(&zones, &dir.state).unwrap();
+    assert_eq!(zones.members_of("work"), ["10.1.0.0/24"]);
+}
+
+#[test]
+fn what_is_left_for_the_next_pass_is_told_and_not_ours_yet() {
+    let (dir, zones) = (Dir::new(), Fake::default());
+    let wanted = needs(&["10.1.0.0/24", "10.2.0.0/24", "10.3.0.0/24"]);
+    let asked = AtomicU32::new(0);
+    let once = || asked.fetch_add(1, Ordering::Relaxed) < 1;
+    let passed = pass(&zones, &dir.state, &wanted, true, &once);
+    assert_eq!(passed.added, 1);
+    assert!(passed.flaws[0].contains("2 members"), "{:?}", passed.flaws);
+    assert_eq!(Record::read(&dir.state).unwrap().unwrap().added.len(), 1);
+    assert_eq!(dir.pass(&zones, &wanted).added, 2);
+}
+
+#[test]
+fn a_firewalld_that_does_not_run_leaves_no_file_and_makes_none_wrong() {
+    let (dir, mut zones) = (Dir::new(), Fake::default());
+    zones.stopped = true;
+    assert_eq!(
+        dir.pass(&zones, &needs(&["10.1.0.0/24"])),
+        Passed::default()
+    );
+    assert_eq!(Record::read(&dir.state).unwrap(), None);
+    zones.stopped = false;
+    dir.pass(&zones, &needs(&["10.1.0.0/24"]));
+    zones.stopped = true;
+    dir.pass(&zones, &needs(&["10.2.0.0/24"]));
+    let record = Record::read(&dir.state).unwrap().unwrap();
+    assert_eq!(record.wanted, needs(&["10.2.0.0/24"]));
+    assert_eq!(record.added.len(), 1);
+}
+
+#[test]
+fn the_port_is_opened_where_the_uplinks_are_and_not_where_everything_is_let_through() {
+    let (dir, zones) = (
+        Dir::new(),
+        Fake::with(&[("trusted", "eth1"), ("work", "eth2")]),
+    );
+    let links = ["eth0", "eth1", "eth2", "eth3"].map(str::to_owned);
+    let mut wanted = needs(&["10.1.0.0/24"]);
+    wanted.port = Some((4790, links.into()));
+    assert_eq!(
+        commands(&zones, &dir.state, &wanted).unwrap(),
+        [
+            "firewall-cmd --zone=trusted --add-source=10.1.0.0/24",
+            "firewall-cmd --zone=public --add-port=4790/udp",
+            "firewall-cmd --zone=work --add-port=4790/udp",
+        ]
+    );
+}
+
+#[test]
+fn peers_count_only_where_their_packets_come_by_the_uplink_and_nobody_knows_what_holds_them() {
+    let peer = |name: &str, prefix: &str| {
+        let mut node = Node::new(NodeUid::new(name), name);
+        node.prefixes.push(prefix.parse().unwrap());
+        node
+    };
+    let peers = [peer("n2", "10.0.2.0/24"), peer("n3", "10.9.3.0/24")];
+    let own = ["10.0.1.0/24".parse().unwrap()];
+    let cluster = ["10.0.0.0/16".parse().unwrap()];
+    let tunnel = Entrance {
+        device: Some("vxlan.1".into()),
+        port: Some(4790),
+        uplinks: vec!["eth0".into()],
+    };
+    let members = |direct, cluster: &[_], entrance| {
+        let input = Input {
+            zone: "trusted",
+            own: &own,
+            entrance,
+            direct,
+            cluster,
+        };
+        wanted(&input, peers.iter())
+    };
+    let tunnelled = members(false, &cluster, &tunnel);
+    assert_eq!(
+        tunnelled.members,
+        needs(&["vxlan.1", "10.0.1.0/24"]).members
+    );
+    assert_eq!(tunnelled.port, Some((4790, ["eth0".to_owned()].into())));
+    let none = Entrance::default();
+    let all = needs(&["10.0.1.0/24", "10.0.2.0/24", "10.9.3.0/24"]);
+    assert_eq!(members(true, &[], &none), all);
+    // A peer outside what is said to hold all is let through all the same.
+    assert_eq!(
+        members(true, &cluster, &none),
+        needs(&["10.0.0.0/16", "10.9.3.0/24"])
+    );
+}
+
+#[test]
+fn the_file_says_again_what_was_written() {
+    let dir = Dir::new();
+    let mut wanted = needs(&["vxlan.1", "10.1.0.0/24", "fd00:1::/64"]);
+    wanted.port = Some((8472, ["eth0".to_owned()].into()));
+    let added = [
+        ("trusted", "vxlan.1"),
+        ("trusted", "10.1.0.0/24"),
+        ("public", "8472"),
+    ];
+    let added = added.map(|(zone, text)| (zone.to_owned(), member(text)));
+    let record = Record {
+        wanted,
+        added: added.into(),
+    };
+    record.write(&dir.state).unwrap();
+    assert_eq!(Record::read(&dir.state).unwrap(), Some(record));
+    std::fs::write(dir.state.path().join("zones.json"), "{").unwrap();
+    assert_eq!(Record::read(&dir.state).unwrap(), None);
+}
