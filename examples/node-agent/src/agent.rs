@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cni_core::cluster::{Identity, Node, NodeChange, PeerEvent, PeerSource, View};
 use cni_core::host::{KernelEvent, Monitor};
+use cni_core::node::zones::Keeper;
 use tokio::time::Instant;
 
 use crate::heart::Heart;
@@ -17,11 +18,12 @@ use crate::news::News;
 use crate::notify::Notify;
 use crate::pace::{Pace, Step};
 use crate::pending::Pending;
-use crate::programmer::{Outcome, Programmer};
+use crate::programmer::{Connection, Outcome, Programmer};
 use crate::publish::Publisher;
 use crate::status::Status;
 use crate::telling::Telling;
 use crate::tenure::Tenure;
+use crate::zoning::{Zones, Zoning};
 
 /// How many events are taken in before the next step, from each side: then it is time to act even if there are more.
 const MOST_EVENTS: usize = 100_000;
@@ -59,6 +61,8 @@ pub struct Setup {
     pub telling: Option<Telling>,
     /// Tells the source when the host's addresses may have changed.
     pub moved: Moved,
+    /// What firewalld has to know, where it may rule the host.
+    pub zoning: Option<Zoning>,
 }
 
 /// Says which node this is.
@@ -106,12 +110,14 @@ pub struct Agent {
     news_to_tell: bool,
     /// Which node this is has to be found out anew.
     lost: bool,
+    zones: Zones,
 }
 
 enum Happening {
     Order(Order),
     Peer(PeerEvent),
     Kernel(KernelEvent),
+    Zones,
     Time,
 }
 
@@ -137,7 +143,13 @@ impl Agent {
             status,
             news_to_tell: true,
             lost: true,
+            zones: Zones::default(),
         }
+    }
+
+    /// Has firewalld told what it has to know.
+    pub fn keep_zones(&mut self, keeper: Keeper) {
+        self.zones = Zones::kept(keeper);
     }
 
     /// Works until it is told to stop. The kernel is left as it is then: traffic goes on.
@@ -158,6 +170,7 @@ impl Agent {
                 order = orders.next() => Happening::Order(order),
                 event = self.setup.source.next() => Happening::Peer(event),
                 event = self.monitor.next() => Happening::Kernel(event),
+                () = self.zones.looked() => Happening::Zones,
                 () = sleep_until(until) => Happening::Time,
             };
             match happening {
@@ -165,6 +178,7 @@ impl Agent {
                 Happening::Order(Order::Reload) => self.reload(),
                 Happening::Peer(event) => self.peer(event),
                 Happening::Kernel(first) => event = Some(first),
+                Happening::Zones => self.looked().await,
                 Happening::Time => self.news_to_tell = true,
             }
         }
@@ -306,6 +320,8 @@ impl Agent {
                 status.counts.repair.observe(end - since);
             }
         }
+        self.let_through(outcome.connection.as_ref(), outcome.full)
+            .await;
         self.record(&outcome, &[], &arrivals, end);
     }
 
@@ -319,7 +335,29 @@ impl Agent {
             true => self.pace.end_full(end, failed, luck::between_0_and_1()),
             false => self.pace.end_update(end, failed, luck::between_0_and_1()),
         }
+        self.let_through(outcome.connection.as_ref(), outcome.full)
+            .await;
         self.record(&outcome, &changes, &arrivals, end);
+    }
+
+    /// Has firewalld told, where it rules the host, what it has to know of a node that is connected so.
+    async fn let_through(&mut self, connection: Option<&Connection>, look: bool) {
+        let (Some(zoning), Some(connection)) = (&self.setup.zoning, connection) else {
+            return;
+        };
+        let cluster = self.setup.source.cluster_prefixes();
+        let wanted = || zoning.wanted(&self.view, cluster, connection);
+        self.zones.see(connection.firewalld);
+        self.zones.want(wanted, self.view.in_sync(), look).await;
+    }
+
+    /// There has been a look at what firewalld knows.
+    async fn looked(&mut self) {
+        self.news_to_tell = true;
+        if self.zones.is_ignorant() {
+            let connection = self.status.lock().connection.clone();
+            self.let_through(connection.as_ref(), true).await;
+        }
     }
 
     fn record(
@@ -344,6 +382,7 @@ impl Agent {
         let now = Instant::now();
         let mut status = self.status.lock();
         status.see(&self.view);
+        status.zones = self.zones.flaws();
         let tenure = self.setup.tenure.as_ref();
         status.standing = tenure.map(Tenure::standing);
         status.confirmed = tenure.and_then(Tenure::confirmed);

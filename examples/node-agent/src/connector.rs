@@ -7,6 +7,7 @@ use cni_core::accept;
 use cni_core::cluster::{NodeChange, View};
 use cni_core::fabric::{Engine, Fabric, Removal, Report};
 use cni_core::host::netlink::NetlinkExt as _;
+use cni_core::host::zones as firewalld;
 use cni_core::host::{Host, KernelEvent};
 
 use crate::drops::DropCounts;
@@ -20,6 +21,8 @@ pub struct Connector {
     drops: Arc<DropCounts>,
     /// The last pass left everything as it must be: what the next one finds is drift.
     settled: bool,
+    /// firewalld's rules were in force when everything was compared.
+    firewalld: bool,
 }
 
 impl Connector {
@@ -30,6 +33,7 @@ impl Connector {
             host,
             drops,
             settled: false,
+            firewalld: false,
         }
     }
 
@@ -37,6 +41,7 @@ impl Connector {
         let failed = report.errors.len() as u64;
         if report.full {
             self.settled = report.is_complete();
+            self.firewalld = firewalld::rules(&self.host).await;
         }
         let words =
             |(what, error): &(String, cni_core::Error)| format!("{what}: {}", error.chain());
@@ -72,6 +77,8 @@ impl Connector {
         Some(Connection {
             mtu: base.mtu,
             device: device.map(str::to_owned),
+            entrance: self.engine.entrance().unwrap_or_default(),
+            firewalld: self.firewalld,
             choices: base.choices.clone(),
         })
     }

@@ -36,6 +36,7 @@
 //! | a node comes, changes or goes | its own entries are changed, and nothing is read. Many changes at once are one batch |
 //! | somebody changes what is ours | some milliseconds later everything is compared and put right: device, addresses, neighbours, forwarding entries, next hops, routes, rules, nftables. Against a program that does so all the time, it takes a fifth of the time at most |
 //! | another program has a route to a peer's pods | it is left alone, ours takes precedence, and it is reported |
+//! | firewalld is reloaded, starts, or somebody takes out what it was told | it is told again at once, by a thread that may wait for it; health says what it does not know, or that it does not answer |
 //! | the uplink goes, comes, or gets another name or address | what depends on it is made anew |
 //! | the file breaks or goes | what worked stays in force, and is repaired; the pages say line, column and what to do |
 //! | this node is not in the file | it keeps what it has, is not ready, and says so |
@@ -73,6 +74,7 @@
 //! | file | |
 //! |---|---|
 //! | `/run/cni-fabric/PROTOCOL/state.json` | what our plugins are told ([`cni_core::node::state`]); STATUS answers with its reason while the node is not connected |
+//! | `/run/cni-fabric/PROTOCOL/zones.json` | what was put into firewalld's zones, where it runs ([`cni_core::node::zones`]) |
 //! | `/run/cni-fabric/PROTOCOL/agent.lock` | held while an agent lives: there is one for each route protocol number |
 //! | `--subnet-env`, as `/run/flannel/subnet.env` | what Flannel's own CNI plugin reads, where that is used: the prefixes that new pods may have addresses of, and no file while an etcd or Kubernetes has not confirmed any. Flannel's plugin asks neither whether an agent lives nor until when a prefix counts, as ours do: an agent that has ended, or is stopped where it is (`SIGSTOP`), cannot take the file back |
 //! | `--publish-conflist`, as `/etc/cni/net.d/10-pods.conflist` | the configuration, for the container runtime: put there when the node is connected for the first time, replaced when it has changed, left when the agent ends |
@@ -83,9 +85,10 @@
 //!
 //! # How it is made
 //!
-//! All runs on one thread: the kernel answers within the call, and there is one writer. While a step waits for others (the lock of
-//! the network namespace, `iptables-legacy`: [`unhurried`]), the thread serves pages, keeps leases, and takes orders. What is decided
-//! when ([`pace`]) is pure; who does it are traits ([`programmer`], and the sources and monitors of `cni_core`).
+//! All runs on one thread, but for what is asked of firewalld: the kernel answers within the call, and there is one writer. While a
+//! step waits for others (the lock of the network namespace, `iptables-legacy`: [`unhurried`]), the thread serves pages, keeps
+//! leases, and takes orders. What is decided when ([`pace`]) is pure; who does it are traits ([`programmer`], and the sources and
+//! monitors of `cni_core`).
 
 pub mod agent;
 pub mod args;
@@ -129,3 +132,4 @@ pub mod telling;
 pub mod tenure;
 pub mod unhurried;
 pub mod uninstall;
+pub mod zoning;

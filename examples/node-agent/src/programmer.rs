@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use cni_core::cluster::{NodeChange, View};
+use cni_core::fabric::Entrance;
 use cni_core::host::KernelEvent;
 
 /// Makes the kernel be as the view says. [`Connector`](crate::connector::Connector) is the real one.
@@ -51,6 +52,10 @@ pub struct Connection {
     pub mtu: u32,
     /// The tunnel's device, where there is one.
     pub device: Option<String>,
+    /// By what peers' packets come in.
+    pub entrance: Entrance,
+    /// firewalld's rules are in force.
+    pub firewalld: bool,
     /// What was chosen of several possibilities, for people.
     pub choices: Vec<String>,
 }

@@ -126,6 +126,7 @@ impl Publisher {
         state.unreachable_words = few(unreachable);
         let conflicts: Vec<String> = status.conflicts.iter().map(ToString::to_string).collect();
         let problems = status.errors.iter().chain(&status.clashes);
+        let problems = problems.chain(&status.zones);
         state.problems = few(problems.chain(&conflicts));
         state
     }

@@ -10,6 +10,7 @@ use cni_core::host::Host;
 use cni_core::host::monitor::KernelMonitor;
 use cni_core::host::sysctl::KernelSysctl;
 use cni_core::node::state::AgentLock;
+use cni_core::node::zones::{self, Keeper};
 use cni_core::{Error, ErrorKind, Result};
 use tokio::net::TcpListener;
 
@@ -17,7 +18,7 @@ use crate::agent::{Agent, Order, Orders as _, Setup, Shared};
 use crate::args::{Args, Task};
 use crate::http;
 use crate::notify::{self, Notify};
-use crate::programmer::Programmer as _;
+use crate::programmer::{Connection, Programmer as _};
 use crate::setup::Maker;
 use crate::signals::Signals;
 use crate::site::Site;
@@ -106,6 +107,8 @@ async fn serve(args: Args, maker: Maker, manager: &Manager) -> Result<Done> {
     let notify = Notify::new(&environment)
         .map_err(failed("could not reach the service manager".to_owned()))?;
     let setup = maker.setup()?;
+    let keeper = Keeper::start(maker.host().zones.clone(), maker.state_dir());
+    let keeper = keeper.map_err(failed("could not start a thread".to_owned()))?;
     tracing::info!(
         network = %maker.network().node.network,
         config = %args.config.display(),
@@ -119,6 +122,7 @@ async fn serve(args: Args, maker: Maker, manager: &Manager) -> Result<Done> {
         args.sweep,
         status,
     );
+    agent.keep_zones(keeper);
     agent.run(&mut signals).await;
     Ok(Done {
         text: String::new(),
@@ -133,6 +137,12 @@ async fn once(maker: &Maker) -> Result<Done> {
     let outcome = maker.connector().full(&view).await;
     let mut status = Status::default();
     status.see(&view);
+    if let Some(connection) = &outcome.connection {
+        let zoning = maker.zoning();
+        let wanted = zoning.wanted(&view, setup.source.cluster_prefixes(), connection);
+        let zones = maker.host().zones.as_ref();
+        status.zones = zones::pass(zones, &maker.state_dir(), &wanted, true, &|| true).flaws;
+    }
     status.record(&outcome, &[]);
     maker
         .publisher()
@@ -157,13 +167,23 @@ async fn dry_run(maker: &Maker) -> Result<Done> {
     let mut text = String::new();
     let unreachable = difference.unreachable.iter().map(|(_, why)| why);
     let conflicts: Vec<String> = view.conflicts().map(ToString::to_string).collect();
+    let connection = Connection {
+        entrance: difference.entrance.clone(),
+        ..Connection::default()
+    };
+    let cluster = setup.source.cluster_prefixes();
+    let wanted = maker.zoning().wanted(&view, cluster, &connection);
+    let commands = zones::commands(maker.host().zones.as_ref(), &maker.state_dir(), &wanted)?;
     let remarks = unreachable.chain(&difference.clashes).chain(&conflicts);
     for remark in remarks {
         let _ = writeln!(text, "# {remark}");
     }
-    match difference.is_empty() {
+    match difference.is_empty() && commands.is_empty() {
         true => text.push_str("nothing to do\n"),
         false => text.push_str(&difference.to_string()),
+    }
+    for command in commands {
+        let _ = writeln!(text, "{command}");
     }
     Ok(Done {
         text,
@@ -198,7 +218,17 @@ pub(crate) async fn remove_from_kernel(maker: &Maker, text: &mut String) -> bool
     for (what, error) in &report.errors {
         let _ = writeln!(text, "{what}: {}", error.chain());
     }
-    report.is_complete()
+    let left = zones::withdraw(maker.host().zones.as_ref(), &maker.state_dir());
+    match &left {
+        Ok(0) => {}
+        Ok(count) => {
+            let _ = writeln!(text, "firewalld: {count} removed");
+        }
+        Err(error) => {
+            let _ = writeln!(text, "{}", error.chain());
+        }
+    }
+    report.is_complete() && left.is_ok()
 }
 
 /// Says what a service has been told of this node and has not any more; the value tells whether that is all.

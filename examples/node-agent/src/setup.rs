@@ -24,6 +24,7 @@ use crate::moved::Moved;
 use crate::publish::Publisher;
 use crate::telling::Telling;
 use crate::tenure::Tenure;
+use crate::zoning::Zoning;
 
 /// The plugins whose configuration is understood.
 const TYPES: [(&str, &dyn Scheme); 2] = [("vxlan", &Vxlan), ("host-gw", &HostGw)];
@@ -131,7 +132,16 @@ impl Maker {
             tenure: found.tenure,
             telling: found.telling,
             moved: self.moved.clone(),
+            zoning: Some(self.zoning()),
         })
+    }
+
+    /// What firewalld has to know of the network, where it rules the host.
+    pub fn zoning(&self) -> Zoning {
+        Zoning {
+            zone: self.network.node.zone.clone(),
+            direct: self.network.direct,
+        }
     }
 
     fn source(&self) -> Result<Found> {

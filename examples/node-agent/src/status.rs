@@ -43,6 +43,8 @@ pub struct Status {
     pub errors: Vec<String>,
     /// Routes of others that stand in the way of ours, and limits of the kernel's that are too low.
     pub clashes: Vec<String>,
+    /// Why firewalld may reject what pods send.
+    pub zones: Vec<String>,
     /// Whether the node's prefixes are its own; `None` where the source has nothing to do with that.
     pub standing: Option<Standing>,
     /// The prefixes that were confirmed last, whatever has become of them, where the source remembers them.
@@ -187,6 +189,7 @@ impl Status {
         flaws.extend(self.conflicts.iter().map(ToString::to_string));
         flaws.extend(self.unreachable.values().cloned());
         flaws.extend(self.clashes.iter().cloned());
+        flaws.extend(self.zones.iter().cloned());
         readiness
     }
 

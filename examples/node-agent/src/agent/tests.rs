@@ -158,6 +158,7 @@ impl Stage {
         let directory = tempfile::tempdir().unwrap();
         let setup = Setup {
             moved: Moved::default(),
+            zoning: None,
             source: Box::new(Queue(source)),
             programmer: Box::new(Scripted {
                 work: work_in,

@@ -1,0 +1,119 @@
+//! firewalld, where it rules the host: what it has to know of the network.
+
+use std::time::Duration;
+
+use cni_core::cluster::View;
+use cni_core::node::zones::{self, Input, Keeper, Wanted};
+use ipnetwork::IpNetwork;
+
+use crate::programmer::Connection;
+
+/// For how long the first comparison waits for firewalld: until then pods' packets may be rejected though the node is connected.
+const FIRST: Duration = Duration::from_secs(1);
+
+/// What is told where the rules are there, and nobody who could be asked.
+const UNREACHED: &str = "firewalld's rules are in force here and may reject what pods send, and this process does not reach firewalld on \
+                         the system's message bus: in a container it needs /run/dbus, or tell firewalld yourself";
+
+/// What the configuration says of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Zoning {
+    /// `firewalldZone`.
+    pub zone: String,
+    /// What peers' pods send may come by the uplink.
+    pub direct: bool,
+}
+
+impl Zoning {
+    /// What a node that is connected so needs to be in the zone.
+    pub fn wanted(&self, view: &View, cluster: &[IpNetwork], connection: &Connection) -> Wanted {
+        let own = view.me().map(|me| me.prefixes.as_slice());
+        let input = Input {
+            zone: &self.zone,
+            own: own.unwrap_or_default(),
+            entrance: &connection.entrance,
+            direct: self.direct,
+            cluster,
+        };
+        zones::wanted(&input, view.peers().map(|peer| &**peer))
+    }
+}
+
+/// Who sees to it.
+#[derive(Debug, Default)]
+pub(crate) struct Zones {
+    keeper: Option<Keeper>,
+    /// There has been a first look.
+    begun: bool,
+    /// firewalld's rules are in force.
+    ruled: bool,
+    /// That it is not reached has been told.
+    unreached: bool,
+}
+
+impl Zones {
+    pub(crate) fn kept(keeper: Keeper) -> Self {
+        Self {
+            keeper: Some(keeper),
+            begun: false,
+            ruled: false,
+            unreached: false,
+        }
+    }
+
+    /// Has firewalld told, where it runs; and what it knows looked at where `look` says so. The first look is waited for, a moment.
+    pub(crate) async fn want(
+        &mut self,
+        wanted: impl FnOnce() -> Wanted,
+        removal: bool,
+        look: bool,
+    ) {
+        let Some(keeper) = &mut self.keeper else {
+            return;
+        };
+        let first = !std::mem::replace(&mut self.begun, true);
+        if first {
+            keeper.watch();
+            let _ = tokio::time::timeout(FIRST, keeper.looked()).await;
+        }
+        // What has been told once is kept up to date: it may come again at any time.
+        match keeper.last().running || keeper.is_told() {
+            true => keeper.want(wanted(), removal, look),
+            false if look && !first => keeper.watch(),
+            false => {}
+        }
+        if first && keeper.last().running {
+            let _ = tokio::time::timeout(FIRST, keeper.looked()).await;
+        }
+    }
+
+    /// firewalld's rules are in force, or not.
+    pub(crate) fn see(&mut self, ruled: bool) {
+        self.ruled = ruled;
+    }
+
+    /// firewalld has come, and waits to be told.
+    pub(crate) fn is_ignorant(&self) -> bool {
+        let waits = |keeper: &Keeper| keeper.last().running && !keeper.is_told();
+        self.keeper.as_ref().is_some_and(waits)
+    }
+
+    /// Why firewalld may reject what pods send. That it cannot be asked is logged and no flaw: the operator may have told it.
+    pub(crate) fn flaws(&mut self) -> Vec<String> {
+        let last = self.keeper.as_ref().map(Keeper::last).unwrap_or_default();
+        let unreached = self.ruled && !last.running && last.flaws.is_empty();
+        if unreached && !self.unreached {
+            tracing::warn!("{UNREACHED}");
+        }
+        self.unreached = unreached;
+        last.flaws
+    }
+
+    /// Waits until there has been a look.
+    pub(crate) async fn looked(&mut self) {
+        match &mut self.keeper {
+            Some(keeper) => keeper.looked().await,
+            None => std::future::pending().await,
+        }
+    }
+}
