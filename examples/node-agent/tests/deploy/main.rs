@@ -127,10 +127,10 @@ fn documents_are_yaml_and_say_what_they_are() {
     let wanted = [
         ("ClusterRole", 1),
         ("ClusterRoleBinding", 1),
-        ("Component", 4),
+        ("Component", 5),
         ("CustomResourceDefinition", 1),
         ("DaemonSet", 2),
-        ("Kustomization", 5),
+        ("Kustomization", 6),
         ("Namespace", 1),
         ("ServiceAccount", 1),
         ("ValidatingAdmissionPolicy", 1),
