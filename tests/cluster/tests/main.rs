@@ -35,6 +35,7 @@ mod update;
 mod verbs;
 mod wire;
 mod world;
+mod zones;
 
 use std::process::ExitCode;
 
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         direct::TESTS,
         flannel::TESTS,
         forward::TESTS,
+        zones::TESTS,
         install::TESTS,
         own::TESTS,
         update::TESTS,

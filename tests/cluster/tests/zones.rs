@@ -1,0 +1,218 @@
+//! Nodes that firewalld rules.
+
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use cni_testkit::cluster::{Layout, Matrix, Node, await_condition};
+use cni_testkit::firewalld::{self, Firewalld};
+use cni_testkit::{Ping, Test, tests, workspace_plugin};
+use serde_json::json;
+
+use crate::world::{
+    CLUSTER, Classic, DEVICE, DataPath, Flow, HostGw, NETWORK, Net, Over, await_ready, page,
+};
+
+pub(crate) const TESTS: &[Test] = &tests![
+    pods_of_all_nodes_talk_where_firewalld_rules::<Flow>,
+    pods_of_all_nodes_talk_where_firewalld_rules::<Classic>,
+    pods_of_all_nodes_talk_where_firewalld_rules::<HostGw>,
+    an_agent_tells_firewalld_again_what_it_has_forgotten::<HostGw>,
+    what_others_told_firewalld_stays_and_what_is_in_another_zone_is_reported::<Flow>,
+    firewalld_that_does_not_answer_holds_nobody_up::<Flow>,
+];
+
+/// What is in the trusted zone, and which ports are open where eth0 is.
+fn members(node: &Node) -> Vec<String> {
+    node.run(|| [firewalld::members("trusted"), firewalld::members("public")].concat())
+}
+
+fn tell(node: &Node, method: &str, arguments: &[&str]) {
+    node.run(|| firewalld::tell(method, arguments));
+}
+
+/// What the first node of these needs to be there.
+fn wanted(nodes: &[&Node], path: DataPath) -> Vec<String> {
+    let direct = !path.is_tunnel();
+    let nodes = nodes.iter().take(if direct { usize::MAX } else { 1 });
+    let mut sources: Vec<String> = nodes
+        .flat_map(|node| node.pod_prefixes().to_vec())
+        .collect();
+    sources.sort();
+    if path.is_tunnel() {
+        sources.insert(0, DEVICE.to_owned());
+        sources.push(format!("{}/udp", path.port()));
+    }
+    sources
+}
+
+fn agent(node: &Node, task: &str) -> Output {
+    let mut agent = Command::new(workspace_plugin("node-agent"));
+    agent.args(["--config", NETWORK, task]).env_clear();
+    let output = node.run(|| agent.output()).expect("the agent");
+    assert!(output.status.success(), "{output:?}");
+    output
+}
+
+fn pods_of_all_nodes_talk_where_firewalld_rules<P: Over>() {
+    let net = Net::build(&Layout::new(2), P::PATH.plugin(&json!({})));
+    let nodes: Vec<&Node> = net.cluster.nodes().iter().collect();
+    let ruled = nodes[0];
+    let _firewalld = ruled.run(Firewalld::start);
+    let wanted = wanted(&nodes, P::PATH);
+    let told = String::from_utf8(agent(ruled, "--dry-run").stdout).expect("text");
+    let commands = told.lines().filter(|line| line.starts_with("firewall-cmd"));
+    assert_eq!(commands.count(), wanted.len(), "{told}");
+    let mut pods: Vec<_> = nodes.iter().map(|node| node.attach(&net.chain)).collect();
+    assert_eq!(members(ruled), wanted);
+    Matrix::of(&pods).assert_all(4);
+    for target in &net.cluster.outside().addresses {
+        let answer = pods[0].pod.run(|| Ping::to(&target.to_string()).send());
+        assert!(answer.is_ok(), "no way to {target}: {answer:?}");
+    }
+    ruled.check(&net.chain, &pods[0]).expect("all is well");
+    net.call(ruled, "STATUS").silent_success();
+    // It forgets, which is told; the next ADD tells it again.
+    ruled.run(firewalld::reload);
+    assert_eq!(members(ruled), [""; 0]);
+    // A pod of which no connection knows.
+    pods.push(nodes[1].attach(&net.chain));
+    let target = pods[2].addresses[0].to_string();
+    let ping = || Ping::to(&target).timeout(Duration::from_millis(250)).send();
+    let answer = pods[0].pod.run(ping);
+    assert!(answer.is_err(), "firewalld lets everything through");
+    let failure = ruled.check(&net.chain, &pods[0]).expect_err("it is told");
+    let words = format!("firewalld does not know {} in its zone trusted", wanted[0]);
+    assert!(failure.to_string().contains(&words), "{failure}");
+    let failure = net.call(ruled, "STATUS").failure();
+    assert!(
+        failure.code == 51 && failure.msg.contains(&words),
+        "{failure:?}"
+    );
+    pods.push(ruled.attach(&net.chain));
+    assert_eq!(members(ruled), wanted);
+    Matrix::of(&pods).assert_all(24);
+    if !P::PATH.is_tunnel() {
+        // What holds all pods stands for all peers.
+        let mut described = net.cluster.describe(0..2);
+        described["clusterPrefixes"] = json!(["10.244.0.0/16", "fd00:244::/32"]);
+        ruled.write(CLUSTER, &described.to_string());
+        drop(ruled.attach(&net.chain));
+        assert_eq!(members(ruled), ["10.244.0.0/16", "fd00:244::/32"]);
+    }
+    agent(ruled, "--cleanup");
+    assert_eq!(members(ruled), [""; 0]);
+    assert_eq!(ruled.read("/run/cni-fabric/167/zones.json"), None);
+}
+
+fn an_agent_tells_firewalld_again_what_it_has_forgotten<P: Over>() {
+    let net = Net::build(&Layout::new(3), P::PATH.plugin(&json!({})));
+    let nodes: Vec<&Node> = net.cluster.nodes().iter().collect();
+    let ruled = nodes[0];
+    let mut firewalld = ruled.run(Firewalld::start);
+    firewalld.stop();
+    let agents = net.start_agents(&[0, 1]);
+    let pods: Vec<_> = nodes.iter().map(|node| node.attach(&net.chain)).collect();
+    let mut wanted = wanted(&nodes, P::PATH);
+    let again = |what: &str, wanted: &[String]| {
+        await_condition(&format!("{what}: {}", agents[0].log()), || {
+            members(ruled) == wanted
+        });
+    };
+    ruled.run(|| firewalld.restart());
+    again("it is told when it comes", &wanted);
+    Matrix::of(&pods).assert_all(12);
+    ruled.run(firewalld::reload);
+    again("it is told again after a reload", &wanted);
+    ruled.run(|| firewalld.restart());
+    again("it is told again after a start", &wanted);
+    tell(
+        ruled,
+        "removeSource",
+        &["trusted", &ruled.pod_prefixes()[0]],
+    );
+    again("what somebody takes out is put back", &wanted);
+    Matrix::of(&pods).assert_all(12);
+    // A node that leaves, and what somebody else told it.
+    tell(ruled, "addSource", &["trusted", "203.0.113.0/24"]);
+    net.tell(&net.cluster.describe(0..2));
+    wanted.retain(|member| !nodes[2].pod_prefixes().contains(member));
+    wanted.insert(2, "203.0.113.0/24".to_owned());
+    again("it is told of no node that has left", &wanted);
+    drop(agents);
+    // One that finds everything as it is to be changes nothing: firewalld would tell of that.
+    let watched = ruled.run(|| {
+        cni_testkit::Process::start(Command::new("/usr/bin/dbus-monitor").args([
+            "--system",
+            "type='signal',sender='org.fedoraproject.FirewallD1'",
+        ]))
+    });
+    await_condition("the bus is watched", || {
+        watched.log().contains("NameAcquired")
+    });
+    let agents = net.start_agents(&[0]);
+    tell(ruled, "removeSource", &["trusted", "203.0.113.0/24"]);
+    await_condition("the last change is told", || {
+        watched.log().contains("SourceRemoved")
+    });
+    assert!(!watched.log().contains("Added"), "{}", watched.log());
+    drop(agents);
+    agent(ruled, "--cleanup");
+    assert_eq!(members(ruled), [""; 0]);
+}
+
+fn what_others_told_firewalld_stays_and_what_is_in_another_zone_is_reported<P: Over>() {
+    let net = Net::build(&Layout::new(2), P::PATH.plugin(&json!({})));
+    let ruled = net.cluster.node(0);
+    let _firewalld = ruled.run(Firewalld::start);
+    let [first, second] = [0, 1].map(|place| ruled.pod_prefixes()[place].as_str());
+    let port = format!("{}/udp", P::PATH.port());
+    let number = P::PATH.port().to_string();
+    tell(ruled, "addSource", &["trusted", first]);
+    tell(ruled, "addPort", &["public", &number, "udp", "0"]);
+    tell(ruled, "addSource", &["work", second]);
+    let pod = ruled.attach(&net.chain);
+    assert_eq!(members(ruled), [DEVICE, first, &port]);
+    let words = format!("firewalld does not know {second} in its zone trusted");
+    let failure = ruled.check(&net.chain, &pod).expect_err("it is told");
+    assert!(failure.to_string().contains(&words), "{failure}");
+    let running = net.start_agents(&[0]);
+    await_condition("the agent tells", || {
+        let page = page(ruled, "/readyz").unwrap_or_default();
+        page.contains(&format!("put {second} into zone trusted: ZONE_CONFLICT"))
+    });
+    let failure = net.call(ruled, "STATUS").failure();
+    assert!(
+        failure.code == 51 && failure.msg.contains(second),
+        "{failure:?}"
+    );
+    drop(running);
+    agent(ruled, "--cleanup");
+    assert_eq!(members(ruled), [first, &port]);
+    assert_eq!(ruled.run(|| firewalld::members("work")), [second]);
+    // What has been made permanent meanwhile is somebody else's, too.
+    drop(ruled.attach(&net.chain));
+    ruled.sh(&format!(
+        "firewall-cmd --permanent --zone=trusted --add-interface={DEVICE}"
+    ));
+    agent(ruled, "--cleanup");
+    assert_eq!(members(ruled), [DEVICE, first, &port]);
+}
+
+fn firewalld_that_does_not_answer_holds_nobody_up<P: Over>() {
+    let net = Net::build(&Layout::new(2), P::PATH.plugin(&json!({})));
+    let nodes = net.cluster.nodes();
+    let mut firewalld = nodes[0].run(Firewalld::start);
+    firewalld.freeze(true);
+    drop(nodes[0].attach(&net.chain));
+    let agent = net.start_agent(&nodes[0]);
+    await_ready(&nodes[0], &agent);
+    await_condition("the agent tells", || {
+        let page = page(&nodes[0], "/readyz").unwrap_or_default();
+        page.starts_with("HTTP/1.1 200") && page.contains("firewalld has not answered")
+    });
+    drop(nodes[0].attach(&net.chain));
+    firewalld.freeze(false);
+    await_condition("it is told when it answers", || {
+        members(&nodes[0]) == wanted(&[&nodes[0], &nodes[1]], P::PATH)
+    });
+}
