@@ -23,7 +23,7 @@ pub(crate) const TESTS: &[Test] = &tests![
 
 /// From start to power-off, which takes about a minute of a processor that does nothing else; less than the harness allows
 /// a test.
-const LIMIT: Duration = Duration::from_secs(280);
+const LIMIT: Duration = Duration::from_secs(560);
 
 /// Plugins that the guest's tests run.
 const PLUGINS: [&str; 5] = ["bridge", "host-local", "loopback", "ptp", "static"];
