@@ -75,7 +75,8 @@
 //!   a policy of firewalld's accept what is forwarded from there.
 //! * What the processes of other nodes send to pods comes by the uplink with `host-gw`, from an address that is no pod's: put the
 //!   nodes' addresses into a zone yourself where firewalld is to let it through (`firewall-cmd --zone=trusted --add-source=...`).
-//! * firewalld that does not answer holds nobody up: an ADD goes on after three seconds, the agent at once, and health says so.
+//! * firewalld that does not answer holds nobody up: an ADD goes on after three seconds, the agent's first comparison after two and any
+//!   other at once, and health says so.
 //! * An agent in a container needs the host's `/run/dbus`, which `deploy/components/firewalld` of the node agent gives it: root on that
 //!   bus is root on the host. Without it the agent logs that firewalld's rules are there and that it does not reach it.
 //!

@@ -55,9 +55,7 @@ impl Zones {
     pub(crate) fn kept(keeper: Keeper) -> Self {
         Self {
             keeper: Some(keeper),
-            begun: false,
-            ruled: false,
-            unreached: false,
+            ..Self::default()
         }
     }
 
