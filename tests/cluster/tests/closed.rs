@@ -217,11 +217,15 @@ fn another_network_shares_the_port_with_a_vni_of_its_own() {
     let plugin = Classic::PATH.plugin(&json!({}));
     let (net, pods) = Net::with_pods(&Layout::new(3), plugin);
     let [one, other] = [0, 1].map(|number| net.cluster.node(number));
-    for (node, remote, number) in [(one, other, 1), (other, one, 2)] {
+    // It says nothing unasked: what it says is counted, too.
+    for (node, remote, number, theirs) in [(one, other, 1, 2), (other, one, 2, 1)] {
         let (local, remote) = (node.addresses()[0], remote.addresses()[0]);
         node.sh(&format!(
-            "ip link add theirs type vxlan id 2 dstport 8472 local {local} remote {remote} \
-             && ip addr add 198.18.9.{number}/24 dev theirs && ip link set theirs up"
+            "ip link add theirs address 02:00:00:00:00:0{number} \
+               type vxlan id 2 dstport 8472 local {local} remote {remote} \
+             && sysctl -qw net.ipv6.conf.theirs.disable_ipv6=1 \
+             && ip addr add 198.18.9.{number}/24 dev theirs && ip link set theirs up \
+             && ip neigh add 198.18.9.{theirs} lladdr 02:00:00:00:00:0{theirs} dev theirs nud permanent"
         ));
     }
     for (node, target) in [(one, "198.18.9.2"), (other, "198.18.9.1")] {
