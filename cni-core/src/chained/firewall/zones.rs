@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 
 use async_trait::async_trait;
+use ipnetwork::IpNetwork;
 
 use crate::error::Result;
 use crate::host::zones::bus::Answer;
-use crate::host::zones::{HostZones, refused};
+use crate::host::zones::{HostZones, ZoneMember, refused};
 
 pub use crate::host::zones::Firewalld;
 
@@ -28,17 +29,17 @@ pub trait Zones: Send + Sync + std::fmt::Debug {
     /// As [`Zones::has`], and when the address is in another zone.
     async fn add(&self, zone: &str, address: IpAddr) -> Result<()>;
 
-    /// Takes packets from the address out of whichever zone they are in.
+    /// Takes packets from the address out of whichever zone they are in. What is in the permanent configuration, too, stays: that
+    /// is somebody else's.
     ///
     /// # Errors
     /// When firewalld does not answer.
     async fn remove(&self, address: IpAddr) -> Result<()>;
 }
 
-/// As the reference plugin writes it.
-fn source(address: IpAddr) -> String {
-    let bits = if address.is_ipv4() { 32 } else { 128 };
-    format!("{address}/{bits}")
+/// The address alone, with its full length: as the reference plugin writes it.
+fn source(address: IpAddr) -> ZoneMember {
+    ZoneMember::Source(IpNetwork::from(address))
 }
 
 #[async_trait]
@@ -57,7 +58,7 @@ impl Zones for Firewalld {
     }
 
     async fn has(&self, zone: &str, address: IpAddr) -> Result<bool> {
-        let source = source(address);
+        let source = source(address).to_string();
         match self.zone("querySource", &[zone, &source])? {
             Ok(answer) => Ok(answer == Answer::Truth(true)),
             Err(error) => Err(refused(format!("look for {source} in zone {zone}"), &error)),
@@ -65,31 +66,15 @@ impl Zones for Firewalld {
     }
 
     async fn add(&self, zone: &str, address: IpAddr) -> Result<()> {
-        let source = source(address);
-        match self.zone("addSource", &[zone, &source])? {
-            Err(error) if !error.message.starts_with("ALREADY_ENABLED") => {
-                Err(refused(format!("put {source} into zone {zone}"), &error))
-            }
-            _ => Ok(()),
-        }
+        HostZones::add(self, zone, &source(address)).map(|_| ())
     }
 
     async fn remove(&self, address: IpAddr) -> Result<()> {
         let source = source(address);
-        let zone = match self.zone("getZoneOfSource", &[&source])? {
-            Ok(Answer::Text(zone)) if !zone.is_empty() => zone,
-            Ok(_) => return Ok(()),
-            Err(error) => return Err(refused(format!("look for {source}"), &error)),
-        };
-        match self.zone("removeSource", &[&zone, &source])? {
-            Err(error)
-                if !["UNKNOWN_SOURCE", "NOT_ENABLED"]
-                    .iter()
-                    .any(|code| error.message.starts_with(code)) =>
-            {
-                Err(refused(format!("take {source} out of zone {zone}"), &error))
-            }
-            _ => Ok(()),
+        match self.zone("getZoneOfSource", &[&source.to_string()])? {
+            Ok(Answer::Text(zone)) if !zone.is_empty() => HostZones::remove(self, &zone, &source),
+            Ok(_) => Ok(()),
+            Err(error) => Err(refused(format!("look for {source}"), &error)),
         }
     }
 }

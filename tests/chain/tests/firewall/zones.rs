@@ -44,6 +44,25 @@ pub(crate) fn firewalld_lets_pods_through_and_forgets_them() {
     let failed = nowhere.run("ADD", &c, &third).run().failure();
     assert!(failed.msg.contains("zone nowhere"), "{failed:?}");
     state().assert_unchanged_since(&made);
+    // In it already, by somebody else: fine. What is to stay does.
+    let [now, always] = <[_; 2]>::try_from(ips(&third)).expect("an address of each family");
+    run(&format!(
+        "firewall-cmd --zone=trusted --add-source={now}/32"
+    ));
+    for how in ["", " --permanent"] {
+        run(&format!(
+            "firewall-cmd{how} --zone=trusted --add-source={always}/128"
+        ));
+    }
+    network.run("ADD", &c, &third).run().result();
+    reaches(&c, &[OUTSIDE4, OUTSIDE6]);
+    network.del(&c);
+    let left = sources();
+    assert!(!left.contains(&format!("{now}/")), "{left}");
+    assert!(left.contains(&format!("{always}/128")), "{left}");
+    run(&format!(
+        "firewall-cmd --zone=trusted --remove-source={always}/128"
+    ));
     // By our mark alone, and by GC.
     network.del(&a);
     let valid = json!({ "cni.dev/valid-attachments": [] });
