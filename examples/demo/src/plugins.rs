@@ -2,7 +2,6 @@
 
 use std::env;
 use std::path::PathBuf;
-use std::process::Command;
 
 use crate::Result;
 
@@ -15,7 +14,7 @@ pub(crate) fn directory(packages: &[&str], programs: &[&str]) -> Result<PathBuf>
         .parent()
         .ok_or("this program is in no directory")?
         .to_owned();
-    if let Some(cargo) = env::var_os("CARGO") {
+    if env::var_os("CARGO").is_some() {
         let profile = directory
             .file_name()
             .ok_or("this program is in no target directory")?;
@@ -27,7 +26,7 @@ pub(crate) fn directory(packages: &[&str], programs: &[&str]) -> Result<PathBuf>
         } else {
             profile.to_owned()
         };
-        let mut build = Command::new(cargo);
+        let mut build = cni_testkit::cargo();
         build.args(["build", "--quiet", "--bins"]);
         for package in packages {
             build.args(["--package", package]);
@@ -35,13 +34,6 @@ pub(crate) fn directory(packages: &[&str], programs: &[&str]) -> Result<PathBuf>
         build.arg("--profile").arg(profile);
         build.arg("--target-dir").arg(target);
         build.current_dir(env!("CARGO_MANIFEST_DIR"));
-        // What cargo has told this program of its package: build scripts that look at their own would take it for a change.
-        for (name, _) in env::vars_os() {
-            let told = name.to_string_lossy();
-            if told.starts_with("CARGO_PKG_") || told.starts_with("CARGO_MANIFEST_") {
-                build.env_remove(name);
-            }
-        }
         let status = build
             .status()
             .map_err(|error| format!("cannot run cargo: {error}"))?;

@@ -104,8 +104,7 @@ fn build(static_: bool) -> Option<PathBuf> {
         .parent()?
         .parent()?
         .join(if static_ { "static" } else { "dynamic" });
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into());
-    let mut command = Command::new(cargo);
+    let mut command = cni_testkit::cargo();
     command
         .args([
             "build",

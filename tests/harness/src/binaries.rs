@@ -38,6 +38,20 @@ pub fn reference_plugin(name: &str) -> Option<PathBuf> {
     Some(directory.join(name)).filter(|path| path.is_file())
 }
 
+/// The cargo that runs this program, else the one that built it, to build with: without what it has told this program of its package,
+/// which build scripts that look at their own would take for a change, here and when cargo is next run by hand.
+pub fn cargo() -> Command {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into());
+    let mut command = Command::new(cargo);
+    for (name, _) in env::vars_os() {
+        let told = name.to_string_lossy();
+        if told.starts_with("CARGO_PKG_") || told.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
 /// Builds every binary of the workspace once, in the profile of this test, and tells where they are.
 pub(crate) fn build() -> io::Result<&'static Path> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
@@ -57,8 +71,7 @@ fn build_now() -> Result<PathBuf, String> {
         .ancestors()
         .nth(2)
         .ok_or("the test binary lies in target/PROFILE/deps")?;
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into());
-    let mut command = Command::new(cargo);
+    let mut command = cargo();
     command
         .args(["build", "--quiet", "--workspace", "--bins", "--target-dir"])
         .arg(directory.ancestors().nth(1).ok_or("target/PROFILE")?)
@@ -66,13 +79,6 @@ fn build_now() -> Result<PathBuf, String> {
         .stdin(Stdio::null());
     if !cfg!(debug_assertions) {
         command.arg("--release");
-    }
-    // What cargo has told this test of its package: build scripts that look at their own would take it for a change.
-    for (name, _) in env::vars_os() {
-        let told = name.to_string_lossy();
-        if told.starts_with("CARGO_PKG_") || told.starts_with("CARGO_MANIFEST_") {
-            command.env_remove(name);
-        }
     }
     let output = command
         .output()

@@ -43,7 +43,7 @@ mod runner;
 mod snapshot;
 mod turns;
 
-pub use binaries::{reference_plugin, workspace_plugin, workspace_plugin_dir};
+pub use binaries::{cargo, reference_plugin, workspace_plugin, workspace_plugin_dir};
 pub use capture::{Capture, Frame, NeighbourNews};
 pub use counters::{counted, counters};
 pub use echo::{TcpEcho, UdpEcho};
