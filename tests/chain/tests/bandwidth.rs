@@ -52,7 +52,8 @@ fn ifb(result: &Value) -> String {
 /// How often a flow is measured that should be quicker: the machine may be busy elsewhere.
 const TRIES: usize = 20;
 
-/// No more than the limit, of payload, in each try, and nine tenths of it in one of some.
+/// Between nine tenths and all of the limit, of payload, in one of some tries, and clearly more in none: where the receiver stood
+/// still, what was under way in the bucket and behind a lost segment counts as come at once.
 #[track_caller]
 fn assert_limited(what: &str, flow: impl Fn() -> Flow) {
     let limit = RATE as f64;
@@ -60,8 +61,8 @@ fn assert_limited(what: &str, flow: impl Fn() -> Flow) {
     for _ in 0..TRIES {
         // The first megabyte empties the bucket and fills the queues.
         let rate = flow().rate(1_000_000, 8_000_000);
-        assert!(rate <= limit, "{what}: {rate} of {limit}");
-        if rate >= limit * 0.9 {
+        assert!(rate <= limit * 1.1, "{what}: {rate} of {limit}");
+        if (limit * 0.9..=limit).contains(&rate) {
             return;
         }
         seen.push(rate);
@@ -163,7 +164,8 @@ fn told(result: &Value, ifb: &str) -> String {
     });
     let filter = tc(&format!("filter show dev {port} parent ffff:"));
     let leads = filter.contains(&format!("Egress Redirect to device {ifb}"));
-    format!("{limits:?} {leads}")
+    assert!(leads, "{filter}");
+    format!("{limits:?}")
 }
 
 fn the_kernel_has_what_the_reference_gives_it() {
@@ -353,7 +355,8 @@ fn a_burst_below_a_packet_lets_packets_through() {
     assert_shown(&ifb(&result), &["rate 8Mbit", "burst 151"]);
     net.check(&pod, &result);
     let rate = Flow::out_of(&pod, GATEWAY).rate(10_000, 200_000);
-    assert!(rate <= 8_000_000.0, "{rate}");
+    // What waits in the queue may come behind the moment from which it is counted.
+    assert!(rate <= 8_000_000.0 * 1.25, "{rate}");
 }
 
 fn somebody_elses_discipline_is_left_alone() {

@@ -399,13 +399,17 @@ fn render(header: &[u8], rest: &[u8], skipped: &[u16]) -> String {
     text.trim_start().to_owned()
 }
 
-/// A value as its looks suggest: a string, nested attributes, or bytes.
+/// A value as its looks suggest: a string, a comment, nested attributes, or bytes.
 fn value_text(value: &[u8], depth: usize) -> String {
-    if let Some((0, text)) = value.split_last()
-        && text.len() > 1
-        && text.iter().all(|byte| (b' '..=b'~').contains(byte))
+    if let Some(text) = text(value) {
+        return text;
+    }
+    // What nft takes for the comment of a rule or an element: a type, a length, and a string (nftables, `udata.h`).
+    if let [_, length, comment @ ..] = value
+        && usize::from(*length) == comment.len()
+        && let Some(text) = text(comment)
     {
-        return string(value);
+        return format!("\"{text}\"");
     }
     if depth < 8
         && value.len() >= 8
@@ -415,6 +419,15 @@ fn value_text(value: &[u8], depth: usize) -> String {
         return nested(&parts, depth);
     }
     hex(value)
+}
+
+/// A string with its end, and what fills it up to a fixed length, as a key's interface name.
+fn text(value: &[u8]) -> Option<String> {
+    let end = value.iter().position(|byte| *byte == 0)?;
+    let (text, rest) = value.split_at(end);
+    let printable = text.iter().all(|byte| (b' '..=b'~').contains(byte));
+    let is_text = text.len() > 1 && printable && rest.iter().all(|byte| *byte == 0);
+    is_text.then(|| String::from_utf8_lossy(text).into_owned())
 }
 
 fn nested(parts: &[(u16, &[u8])], depth: usize) -> String {
