@@ -31,6 +31,20 @@ pub(crate) fn bridge() -> Value {
 /// Where the bridge of [`bridge`] is.
 pub(crate) const GATEWAY: &str = "10.9.0.1";
 
+/// From now on no UDP flow lapses, however slow the machine is.
+///
+/// # Panics
+/// When connection tracking is not there.
+pub(crate) fn flows_last() {
+    for name in [
+        "nf_conntrack_udp_timeout",
+        "nf_conntrack_udp_timeout_stream",
+    ] {
+        let lasting = format!("/proc/sys/net/netfilter/{name}");
+        fs::write(lasting, "3600").expect("connection tracking");
+    }
+}
+
 /// The keys in one object; those of the second win.
 pub(crate) fn with(mut config: Value, keys: Value) -> Value {
     for (key, value) in keys.as_object().expect("an object") {

@@ -126,6 +126,7 @@ impl Node {
         let valid = json!([{ "containerID": kept.id(), "ifname": "eth0" }]);
         net.gc(&valid);
         let asking = clients(&outside, 8081);
+        crate::net::flows_last();
         answers(&asking, "kept");
         let before = State::take();
         assert_eq!(before.led.len(), 2, "{:?}", before.led);
@@ -153,7 +154,7 @@ impl Node {
     #[track_caller]
     fn collect(&self, what: &str) {
         self.net.gc(&self.valid);
-        // The flows of the port that stays go on, and by that do not lapse.
+        // The flows of the port that stays go on.
         answers(&self.asking, "kept");
         self.before.assert_is_back(what);
     }

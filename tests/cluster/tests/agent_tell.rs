@@ -305,19 +305,36 @@ fn what_the_filter_drops_is_counted_over_repairs<P: Over>() {
         Forged::flow(vni, inner.0, inner.1).send(from, None, (target, port).into());
     };
     let peer = net.cluster.node(1).network();
-    for round in 1..=3 {
-        send(1, &stranger.pod, "10.244.2.9");
-        send(2, peer, "10.244.2.9");
-        send(1, peer, "10.244.77.9");
-        for reason in ["stranger", "vni", "source"] {
-            await_condition(reason, || drops(reason) == round);
-        }
+    // A busy machine may lose a packet on its way to the node.
+    let arrive = |reason: &str, vni: u32, from: &cni_testkit::Pod, source: &str| {
+        let before = drops(reason);
+        let (start, mut sent) = (Instant::now(), 0);
+        await_condition(reason, || {
+            if start.elapsed() >= Duration::from_secs(1) * sent {
+                send(vni, from, source);
+                sent += 1;
+            }
+            (before + 1..=before + u64::from(sent)).contains(&drops(reason))
+        });
+    };
+    for _ in 0..3 {
+        let counted = || ["stranger", "vni", "source"].map(drops);
+        arrive("stranger", 1, &stranger.pod, "10.244.2.9");
+        arrive("vni", 2, peer, "10.244.2.9");
+        arrive("source", 1, peer, "10.244.77.9");
+        let before = counted();
         // A repair begins the counters anew.
         let repaired = metric(node, "cni_agent_drift_repaired_total");
         node.sh("nft flush chain inet $(nft list tables | grep -o 'cni_fabric_.*') input");
         await_condition("the chain is filled again", || {
             metric(node, "cni_agent_drift_repaired_total") > repaired
         });
+        let after = counted();
+        let kept = before.iter().zip(&after);
+        assert!(
+            kept.clone().all(|(before, after)| after >= before),
+            "{kept:?}"
+        );
     }
     drop(agents);
 }
@@ -351,7 +368,6 @@ fn ten_thousand_peers_take_little_memory<P: Over>() {
     for start in ["cold", "warm"] {
         let agent = net.start_agent(node);
         await_passes(&agent, 0.0);
-        await_ready(node, &agent);
         await_condition("all peers", || metric(node, "cni_agent_peers") == 10_001.0);
         let (after, most) = used(&agent);
         let took = metric(node, "cni_agent_last_full_pass_seconds");

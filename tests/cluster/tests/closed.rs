@@ -99,7 +99,8 @@ impl<'a> Attack<'a> {
             let now = dropped(node).into_iter().zip(&before);
             let counted: Vec<u64> = now.map(|(now, before)| now - before).collect();
             let known = arrived > 0 && came + counted.iter().sum::<u64>() >= arrived;
-            let all = arrived == u64::from(sent) || start.elapsed() >= AGAIN * sent;
+            // One that is late is not to be taken for another attack's: it counts as lost after all the patience alone.
+            let all = arrived == u64::from(sent);
             if known && all || start.elapsed() > PATIENCE {
                 return Outcome {
                     arrived,

@@ -110,9 +110,13 @@ fn a_cluster_of_kubernetes_moves_from_flannel_node_by_node<P: Over>() {
     }
     // One that speaks another tunnel is told by name, and left out; it comes back when it speaks ours again.
     annotate(&api, flannel, "udp");
-    await_word(site.node(0), "its backend is \"udp\"");
+    for position in 0..2 {
+        await_word(site.node(position), "its backend is \"udp\"");
+    }
     annotate(&api, flannel, "vxlan");
-    await_peers(site.node(0), 2);
+    for position in 0..2 {
+        await_peers(site.node(position), 2);
+    }
     Matrix::of(&pods).assert_all(6);
     // Flannel's node leaves, and ours go on without the annotations, one after the other.
     api.remove_node(&name(flannel));

@@ -199,7 +199,8 @@ impl Agent {
             ip address add 2001:db8::1/64 dev eth0 nodad
             ip link set far up
             ip link set eth0 up
-            until ip link show eth0 | grep -q 'state UP'; do :; done",
+            until ip link show eth0 | grep -q 'state UP'; do :; done
+            until ip -6 route show table local dev eth0 | grep -q 2001:db8::1; do :; done",
         );
         let mut builder = tokio::runtime::Builder::new_current_thread();
         let mut view = View::new(Identity {

@@ -250,12 +250,14 @@ pub(crate) fn like(all: &[IpAddr], one: IpAddr) -> impl Iterator<Item = IpAddr> 
     alike.filter(move |address| address.is_ipv4() == one.is_ipv4())
 }
 
-/// The value of a metric without labels; 0 where the agent's page does not have it.
+/// The value of a metric without labels.
 pub(crate) fn metric(node: &Node, name: &str) -> f64 {
     // It answers between two steps, and one that compares ten thousand peers takes long on a busy machine.
     let end = Instant::now() + Duration::from_secs(240);
     let metrics = loop {
-        if let Some(metrics) = page(node, "/metrics") {
+        // An agent that is busy for long closes connections without an answer.
+        let metrics = page(node, "/metrics");
+        if let Some(metrics) = metrics.filter(|page| page.starts_with("HTTP/1.1 200")) {
             break metrics;
         }
         assert!(Instant::now() < end, "the agent has no page of metrics");
@@ -264,6 +266,6 @@ pub(crate) fn metric(node: &Node, name: &str) -> f64 {
     let line = metrics
         .lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.and_then(|value| value.parse().ok())
-        .unwrap_or_default()
+    let value = line.and_then(|value| value.parse().ok());
+    value.unwrap_or_else(|| panic!("the agent tells no number of {name}:\n{metrics}"))
 }

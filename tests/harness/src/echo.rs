@@ -18,8 +18,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::Pod;
 use crate::turns::Turns;
 
-/// As in [`Ping::to`](crate::Ping::to).
+/// Where no answer may be what is wanted: as in [`Ping::to`](crate::Ping::to).
 const PATIENCE: Duration = Duration::from_millis(900);
+
+/// Where an answer is sure: the server's thread may have to wait for a processor.
+const LONG: Duration = Duration::from_secs(20);
 
 /// A UDP server in a namespace that answers each datagram with the sender's address as it saw it. Ends when dropped.
 #[derive(Debug)]
@@ -74,18 +77,27 @@ impl UdpEcho {
     /// # Errors
     /// When there is no answer within 900 ms, or it comes from elsewhere.
     pub fn ask(target: &str) -> io::Result<SocketAddr> {
-        Self::ask_from(None, target.parse().map_err(io::Error::other)?)
+        let target = target.parse().map_err(io::Error::other)?;
+        Self::ask_within(PATIENCE, None, target)
     }
 
-    /// As [`UdpEcho::ask`], from this source address where it is given.
+    /// As [`UdpEcho::ask`], of a server that is sure to answer, from this source address where it is given.
     ///
     /// # Errors
-    /// As [`UdpEcho::ask`], and when the address is not the namespace's.
+    /// When there is no answer within 20 s, it comes from elsewhere, or the address is not the namespace's.
     pub fn ask_from(source: Option<IpAddr>, target: SocketAddr) -> io::Result<SocketAddr> {
+        Self::ask_within(LONG, source, target)
+    }
+
+    fn ask_within(
+        patience: Duration,
+        source: Option<IpAddr>,
+        target: SocketAddr,
+    ) -> io::Result<SocketAddr> {
         let socket = UdpSocket::bind((source.unwrap_or(any(target)), 0))?;
         socket.connect(target)?;
         socket.send(b"who am I?")?;
-        await_ready(&socket, PollFlags::POLLIN)?;
+        await_ready(&socket, PollFlags::POLLIN, patience)?;
         socket.set_nonblocking(true)?;
         let mut buffer = [0; 64];
         let length = socket.recv(&mut buffer)?;
@@ -136,7 +148,7 @@ impl TcpEcho {
         socket.set_nonblocking(true)?;
         match socket.connect(&target.into()) {
             Err(error) if error.raw_os_error() == Some(nix::libc::EINPROGRESS) => {
-                await_ready(&socket, PollFlags::POLLOUT)?;
+                await_ready(&socket, PollFlags::POLLOUT, PATIENCE)?;
                 if let Some(error) = socket.take_error()? {
                     return Err(error);
                 }
@@ -146,7 +158,7 @@ impl TcpEcho {
         let mut stream = TcpStream::from(socket);
         let mut answer = Vec::new();
         loop {
-            await_ready(&stream, PollFlags::POLLIN)?;
+            await_ready(&stream, PollFlags::POLLIN, PATIENCE)?;
             match stream.read_to_end(&mut answer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 outcome => {
@@ -159,15 +171,15 @@ impl TcpEcho {
 }
 
 /// Waits until something can be done with a socket, or has failed.
-fn await_ready(socket: &impl AsFd, what: PollFlags) -> io::Result<()> {
-    for turn in Turns::of(PATIENCE) {
+fn await_ready(socket: &impl AsFd, what: PollFlags, patience: Duration) -> io::Result<()> {
+    for turn in Turns::of(patience) {
         let mut one = [PollFd::new(socket.as_fd(), what)];
         let turn = PollTimeout::try_from(turn).map_err(io::Error::other)?;
         if poll(&mut one, turn)? > 0 {
             return Ok(());
         }
     }
-    let late = format!("nothing comes within {PATIENCE:?}");
+    let late = format!("nothing comes within {patience:?}");
     Err(io::Error::new(io::ErrorKind::TimedOut, late))
 }
 

@@ -405,6 +405,8 @@ fn scratch(what: &str) -> PathBuf {
         "cni-testkit-{what}-{}-{number}",
         std::process::id()
     ));
+    // An earlier process of this number may have been killed.
+    let _ = fs::remove_dir_all(&directory);
     fs::create_dir_all(&directory).expect("a directory for temporary files");
     directory
 }

@@ -159,7 +159,10 @@ impl Tracer {
         while let Some(thread) = tasks(process).into_iter().find(|id| !threads.contains(id)) {
             threads.push(thread);
             match ptrace::seize(thread, options) {
-                Ok(()) => ptrace::interrupt(thread).expect("a stop of a thread"),
+                Ok(()) => match ptrace::interrupt(thread) {
+                    Err(Errno::ESRCH) if thread != process => {}
+                    stopped => stopped.expect("a stop of a thread"),
+                },
                 // Taken already, or gone.
                 Err(Errno::EPERM | Errno::ESRCH) if thread != process => {}
                 Err(error) => panic!("a child cannot be traced: {error}"),

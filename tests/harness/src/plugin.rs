@@ -238,7 +238,7 @@ impl Outcome {
     }
 
     /// Code 11 of the specification.
-    fn asks_for_another_try(&self) -> bool {
+    pub(crate) fn asks_for_another_try(&self) -> bool {
         let document = serde_json::from_slice::<Value>(&self.output.stdout);
         !self.is_success() && document.is_ok_and(|document| document["code"] == 11)
     }

@@ -169,7 +169,8 @@ impl Network {
     /// ADD, which must succeed; the result.
     #[track_caller]
     pub(crate) fn add(&self, pod: &Pod) -> Value {
-        self.run("ADD", pod).run().result()
+        let add = self.run("ADD", pod).start();
+        add.finish_or_try_again().result()
     }
 
     /// DEL, which must succeed, with nothing but the names.

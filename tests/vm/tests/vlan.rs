@@ -62,7 +62,8 @@ impl Network {
 
     fn attach(&self) -> Attached<'_> {
         let pod = Pod::new("pod");
-        let result = self.run("ADD", &pod, &self.config).run().result();
+        let add = self.run("ADD", &pod, &self.config);
+        let result = add.start().finish_or_try_again().result();
         let attached = Attached {
             network: self,
             pod,

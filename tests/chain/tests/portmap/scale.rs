@@ -97,8 +97,7 @@ fn a_dump_of_flows_brings_those_of_the_port_alone() {
     // Its masquerade turns connection tracking on.
     Network::new().publishing(&["5353:53/udp"]).add(&pod);
     // None lapses meanwhile, however slow the machine is.
-    let lasting = "/proc/sys/net/netfilter/nf_conntrack_udp_timeout";
-    std::fs::write(lasting, "3600").unwrap();
+    crate::net::flows_last();
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     for n in 0..1000_u16 {
         socket.send_to(b"x", ("127.0.0.1", 10_000 + n)).unwrap();

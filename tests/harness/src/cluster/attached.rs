@@ -82,7 +82,7 @@ impl Attached {
     /// namespace, from `source` where it is given.
     ///
     /// # Errors
-    /// As [`UdpEcho::ask`].
+    /// As [`UdpEcho::ask_from`].
     pub fn seen_at(target: IpAddr, source: Option<IpAddr>) -> io::Result<IpAddr> {
         let target = SocketAddr::new(target, PORT);
         Ok(UdpEcho::ask_from(source, target)?.ip())
@@ -116,12 +116,20 @@ impl Matrix {
                 .collect();
             // One thread in the namespace for all of a pod's questions.
             ways.extend(from.pod.run(|| {
-                let ask = |(source, target): &(IpAddr, IpAddr)| Way {
-                    from: format!("{}/{source}", from.node),
-                    source: *source,
-                    target: *target,
-                    ping: Ping::to(&target.to_string()).send(),
-                    seen: Attached::seen_at(*target, None),
+                let ask = |(source, target): &(IpAddr, IpAddr)| {
+                    let ping = Ping::to(&target.to_string()).send();
+                    // Who is not reached at all need not be waited for.
+                    let seen = match &ping {
+                        Ok(_) => Attached::seen_at(*target, None),
+                        Err(_) => Err(io::Error::other("not asked")),
+                    };
+                    Way {
+                        from: format!("{}/{source}", from.node),
+                        source: *source,
+                        target: *target,
+                        ping,
+                        seen,
+                    }
                 };
                 pairs.iter().map(ask).collect::<Vec<Way>>()
             }));

@@ -181,7 +181,17 @@ impl Node {
     /// As [`Node::attach`].
     #[track_caller]
     pub fn attach_pod(&self, chain: &Chain, pod: Pod) -> Attached {
-        let added = self.run(|| chain.add(&pod, "eth0"));
+        let mut added = self.run(|| chain.add(&pod, "eth0"));
+        // As a runtime does: on a busy machine the kernel may be late with what an ADD waits for.
+        for _ in 0..5 {
+            if !added
+                .as_ref()
+                .is_err_and(crate::Outcome::asks_for_another_try)
+            {
+                break;
+            }
+            added = self.run(|| chain.add(&pod, "eth0"));
+        }
         let result = added.unwrap_or_else(|outcome| panic!("ADD on {}: {outcome}", self.name));
         Attached::new(self, pod, result)
     }

@@ -13,7 +13,7 @@ use crate::turns::Turns;
 use crate::{Ping, Pod};
 
 /// How long the last probes' answers are waited for: all of it where one is lost.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Echo requests at a steady pace, from its start to [`Stream::finish`].
 #[derive(Debug)]
