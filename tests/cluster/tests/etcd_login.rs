@@ -167,6 +167,11 @@ fn signed_tokens_that_the_servers_users_outdate_are_renewed<P: Over>() {
     site.node(1).write("/run/password", "first-secret");
     let _agents = site.agents();
     etcd.kill();
+    for node in site.net.cluster.nodes() {
+        await_condition("the agent has noticed", || {
+            metric(node, "cni_agent_source_connected") == 0.0
+        });
+    }
     etcd.restart();
     for node in site.net.cluster.nodes() {
         await_condition("the token still holds", || {

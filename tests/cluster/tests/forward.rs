@@ -181,7 +181,8 @@ fn what_others_do_in_their_own_chains_costs_an_agent_no_comparison<P: Over>() {
     let node = net.cluster.node(0);
     let repaired = metric(node, "cni_agent_drift_repaired_total");
     let passes = metric(node, "cni_agent_full_passes_total");
-    let churn = "iptables-nft -A FORWARD -s 198.51.100.1 -j ACCEPT; iptables-nft -D FORWARD -s 198.51.100.1 -j ACCEPT;";
+    // So far apart that each would be looked at by itself.
+    let churn = "iptables-nft -A FORWARD -s 198.51.100.1 -j ACCEPT; iptables-nft -D FORWARD -s 198.51.100.1 -j ACCEPT; sleep 0.05;";
     node.sh(&churn.repeat(15));
     // What comes behind it shows that it has been seen.
     node.sh(FLUSH);
