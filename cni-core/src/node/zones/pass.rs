@@ -15,10 +15,10 @@ pub struct Passed {
     pub running: bool,
     /// What keeps pods' packets from being let through, in words.
     pub flaws: Vec<String>,
-    /// How many members were put into zones.
-    pub added: usize,
-    /// How many were taken out.
-    pub removed: usize,
+    /// What was put into zones.
+    pub added: Vec<ZoneMember>,
+    /// What was taken out of them.
+    pub removed: Vec<ZoneMember>,
 }
 
 /// How many members are told of by name.
@@ -123,7 +123,7 @@ fn add(
         let strangers = match zones.add(zone, member) {
             Ok(Added::New) => {
                 tracing::debug!(zone, %member, "put into firewalld's zone");
-                passed.added += 1;
+                passed.added.push(member.clone());
                 false
             }
             Ok(Added::Already) => true,
@@ -168,7 +168,7 @@ fn remove(
         }
         zones.remove(zone, member)?;
         tracing::debug!(zone, %member, "taken out of firewalld's zone");
-        passed.removed += 1;
+        passed.removed.push(member.clone());
         record.added.remove(&(zone.clone(), member.clone()));
     }
     Ok(())
@@ -233,7 +233,7 @@ pub fn withdraw(zones: &dyn HostZones, dir: &StateDir) -> Result<usize> {
         }
     }
     Record::remove(dir)?;
-    Ok(passed.removed)
+    Ok(passed.removed.len())
 }
 
 fn late(left: usize) -> Error {
