@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cni_testkit::cluster::{Layout, Matrix, Node, await_condition};
 use cni_testkit::firewalld::{self, Firewalld};
-use cni_testkit::{Ping, Test, tests, workspace_plugin};
+use cni_testkit::{Chain, Ping, Test, tests, workspace_plugin, workspace_plugin_dir};
 use serde_json::json;
 
 use crate::world::{
@@ -18,6 +18,7 @@ pub(crate) const TESTS: &[Test] = &tests![
     pods_of_all_nodes_talk_where_firewalld_rules::<HostGw>,
     an_agent_tells_firewalld_again_what_it_has_forgotten::<HostGw>,
     what_others_told_firewalld_stays_and_what_is_in_another_zone_is_reported::<Flow>,
+    another_zone_takes_over_what_is_not_permanent_in_the_former_one::<Flow>,
     firewalld_that_does_not_answer_holds_nobody_up::<Flow>,
 ];
 
@@ -196,6 +197,36 @@ fn what_others_told_firewalld_stays_and_what_is_in_another_zone_is_reported<P: O
     ));
     agent(ruled, "--cleanup");
     assert_eq!(members(ruled), [DEVICE, first, &port]);
+}
+
+/// The network of a node with another `firewalldZone`.
+fn in_zone(node: &Node, path: DataPath, zone: &str) -> Chain {
+    let plugin = path.plugin(&json!({ "firewalldZone": zone }));
+    let list = json!({ "cniVersion": "1.1.0", "name": "net", "plugins": [plugin] });
+    node.write(NETWORK, &list.to_string());
+    Chain::new(list, &[&workspace_plugin_dir()])
+}
+
+fn another_zone_takes_over_what_is_not_permanent_in_the_former_one<P: Over>() {
+    let net = Net::build(&Layout::new(2), P::PATH.plugin(&json!({})));
+    let ruled = net.cluster.node(0);
+    let _firewalld = ruled.run(Firewalld::start);
+    let of_zone = |zone: &str| ruled.run(|| firewalld::members(zone));
+    let [first, second] = [0, 1].map(|place| ruled.pod_prefixes()[place].as_str());
+    drop(ruled.attach(&net.chain));
+    ruled.sh(&format!(
+        "firewall-cmd --permanent --zone=trusted --add-source={first}"
+    ));
+    let pod = ruled.attach(&in_zone(ruled, P::PATH, "work"));
+    assert_eq!(of_zone("work"), [DEVICE, second]);
+    assert_eq!(of_zone("trusted"), [first]);
+    let failure = ruled.check(&in_zone(ruled, P::PATH, "work"), &pod);
+    let words = format!("firewalld does not know {first} in its zone work");
+    let failure = failure.expect_err("it is told").to_string();
+    assert!(failure.contains(&words), "{failure}");
+    agent(ruled, "--cleanup");
+    assert_eq!(of_zone("work"), [""; 0]);
+    assert_eq!(members(ruled), [first]);
 }
 
 fn firewalld_that_does_not_answer_holds_nobody_up<P: Over>() {

@@ -202,6 +202,18 @@ impl HostZones for Firewalld {
         }
     }
 
+    fn change(&self, from: &str, zone: &str, member: &ZoneMember) -> Result<()> {
+        let what = || format!("put {member} into zone {zone}");
+        if self.is_permanent(from, member)? {
+            let message = format!("its permanent configuration has it in zone {from}");
+            return Err(refused(what(), &Refused { message }));
+        }
+        match self.of_member("changeZoneOf", zone, member)? {
+            Ok(_) => Ok(()),
+            Err(error) => Err(refused(what(), &error)),
+        }
+    }
+
     fn remove(&self, zone: &str, member: &ZoneMember) -> Result<()> {
         if self.is_permanent(zone, member)? {
             return Ok(());

@@ -77,6 +77,13 @@ pub trait HostZones: Send + Sync + fmt::Debug {
     /// As [`HostZones::members`], and when they belong to another zone.
     fn add(&self, zone: &str, member: &ZoneMember) -> Result<Added>;
 
+    /// Moves packets that are in a zone into another one, so that no packet finds them in neither. What is in the first by the
+    /// permanent configuration is refused: that is somebody else's. Only for interfaces and sources.
+    ///
+    /// # Errors
+    /// As [`HostZones::add`].
+    fn change(&self, from: &str, zone: &str, member: &ZoneMember) -> Result<()>;
+
     /// Takes packets out of the zone; what is not in it is success. What is in the permanent configuration, too, stays: that is
     /// somebody else's.
     ///
@@ -131,6 +138,10 @@ impl HostZones for NoZones {
         Ok(Added::Already)
     }
 
+    fn change(&self, _: &str, _: &str, _: &ZoneMember) -> Result<()> {
+        Ok(())
+    }
+
     fn remove(&self, _: &str, _: &ZoneMember) -> Result<()> {
         Ok(())
     }
@@ -147,7 +158,7 @@ impl Following for NoZones {
 }
 
 impl ZoneMember {
-    /// What it is called in firewalld's own commands: `--add-` or `--remove-` and the rest.
+    /// What it is called in firewalld's own commands: `--add-`, `--change-` or `--remove-`, and the rest.
     pub fn command(&self, zone: &str, verb: &str) -> String {
         let kind = match self {
             Self::Interface(_) => "interface",

@@ -18,7 +18,7 @@
 //! A member that is there already is somebody else's and stays so. What this node adds is written down first, in `zones.json` beside
 //! the node's [state](super::state), and only that is removed again: when it is not wanted any more, and when the node leaves the
 //! network. Neither firewalld's running configuration nor this file outlives the boot. A member that belongs to another zone is
-//! left there, and told.
+//! left there, and told; where this node has put it there, as `firewalldZone` was another one, it is moved in one step.
 
 mod desired;
 #[cfg(feature = "kernel")]

@@ -66,15 +66,21 @@ fn attempt(
         record.write(dir)?;
     }
     let written = record.added.clone();
-    let added = add(zones, &lacking, &mut record, goes_on, passed);
-    let removed = match (added.is_ok(), removal) {
-        (true, true) => remove(zones, &mut record, &look.wanted, goes_on, passed),
-        _ => Ok(()),
+    let mut work = Work {
+        zones,
+        goes_on,
+        record,
+        refused: BTreeSet::new(),
+        passed,
     };
-    if record.added != written {
-        record.write(dir)?;
+    let mut outcome = work.add(&lacking);
+    if outcome.is_ok() && removal {
+        outcome = work.remove(&look.wanted);
     }
-    added.and(removed)
+    if work.record.added != written {
+        work.record.write(dir)?;
+    }
+    outcome
 }
 
 /// What is wanted, by zone, and what of it is not there.
@@ -109,69 +115,100 @@ fn look(zones: &dyn HostZones, wanted: &Wanted) -> Result<Look> {
     Ok(look)
 }
 
-fn add(
-    zones: &dyn HostZones,
-    lacking: &[InZone],
-    record: &mut Record,
-    goes_on: &dyn Fn() -> bool,
-    passed: &mut Passed,
-) -> Result<()> {
-    for (place, (zone, member)) in lacking.iter().enumerate() {
-        if !goes_on() {
-            return Err(late(forget(record, lacking, place)));
+/// What is being done to zones, and what of it is ours.
+struct Work<'a> {
+    zones: &'a dyn HostZones,
+    goes_on: &'a dyn Fn() -> bool,
+    record: Record,
+    /// What firewalld does not have where it is wanted.
+    refused: BTreeSet<ZoneMember>,
+    passed: &'a mut Passed,
+}
+
+impl Work<'_> {
+    fn add(&mut self, lacking: &[InZone]) -> Result<()> {
+        for (place, (zone, member)) in lacking.iter().enumerate() {
+            if !(self.goes_on)() {
+                return Err(late(self.forget(lacking, place)));
+            }
+            let strangers = match self.put(zone, member) {
+                Ok(Added::New) => {
+                    tracing::debug!(zone, %member, "put into firewalld's zone");
+                    self.passed.added.push(member.clone());
+                    false
+                }
+                Ok(Added::Already) => true,
+                Err(error) if is_refusal(&error) => {
+                    self.passed.flaws.push(error.chain());
+                    self.refused.insert(member.clone());
+                    true
+                }
+                Err(error) => {
+                    // That one may have been done.
+                    self.forget(lacking, place + 1);
+                    return Err(error);
+                }
+            };
+            if strangers {
+                self.record.added.remove(&(zone.clone(), member.clone()));
+            }
         }
-        let strangers = match zones.add(zone, member) {
-            Ok(Added::New) => {
-                tracing::debug!(zone, %member, "put into firewalld's zone");
-                passed.added.push(member.clone());
-                false
-            }
-            Ok(Added::Already) => true,
-            Err(error) if is_refusal(&error) => {
-                passed.flaws.push(error.chain());
-                true
-            }
-            Err(error) => {
-                // That one may have been done.
-                forget(record, lacking, place + 1);
-                return Err(error);
-            }
+        Ok(())
+    }
+
+    /// Into the zone, be it out of one that it was put into here: between the two it would be in none.
+    fn put(&mut self, zone: &str, member: &ZoneMember) -> Result<Added> {
+        let Some(former) = former(self.zones, &self.record.added, zone, member)? else {
+            return self.zones.add(zone, member);
         };
-        if strangers {
-            record.added.remove(&(zone.clone(), member.clone()));
+        self.zones.change(&former, zone, member)?;
+        self.record.added.remove(&(former, member.clone()));
+        Ok(Added::New)
+    }
+
+    /// What was not begun is not ours; how much that is.
+    fn forget(&mut self, lacking: &[InZone], from: usize) -> usize {
+        let rest = lacking.get(from..).unwrap_or_default();
+        for in_zone in rest {
+            self.record.added.remove(in_zone);
         }
+        rest.len()
     }
-    Ok(())
+
+    /// What was added and is not wanted any more. What is not where it is wanted is better where it was.
+    fn remove(&mut self, wanted: &BTreeSet<InZone>) -> Result<()> {
+        let surplus = self.record.added.difference(wanted);
+        let surplus = surplus.filter(|(_, member)| !self.refused.contains(member));
+        let surplus: Vec<InZone> = surplus.cloned().collect();
+        for (place, (zone, member)) in surplus.iter().enumerate() {
+            if !(self.goes_on)() {
+                return Err(late(surplus.len() - place));
+            }
+            self.zones.remove(zone, member)?;
+            tracing::debug!(zone, %member, "taken out of firewalld's zone");
+            self.passed.removed.push(member.clone());
+            self.record.added.remove(&(zone.clone(), member.clone()));
+        }
+        Ok(())
+    }
 }
 
-/// What was not begun is not ours; how much that is.
-fn forget(record: &mut Record, lacking: &[InZone], from: usize) -> usize {
-    let rest = lacking.get(from..).unwrap_or_default();
-    for in_zone in rest {
-        record.added.remove(in_zone);
-    }
-    rest.len()
-}
-
-/// What was added and is not wanted any more.
-fn remove(
+/// Another zone that a member was put into here, and still is in. A port may be open in several.
+fn former(
     zones: &dyn HostZones,
-    record: &mut Record,
-    wanted: &BTreeSet<InZone>,
-    goes_on: &dyn Fn() -> bool,
-    passed: &mut Passed,
-) -> Result<()> {
-    let surplus: Vec<InZone> = record.added.difference(wanted).cloned().collect();
-    for (place, (zone, member)) in surplus.iter().enumerate() {
-        if !goes_on() {
-            return Err(late(surplus.len() - place));
-        }
-        zones.remove(zone, member)?;
-        tracing::debug!(zone, %member, "taken out of firewalld's zone");
-        passed.removed.push(member.clone());
-        record.added.remove(&(zone.clone(), member.clone()));
+    added: &BTreeSet<InZone>,
+    zone: &str,
+    member: &ZoneMember,
+) -> Result<Option<String>> {
+    if matches!(member, ZoneMember::Port(_)) {
+        return Ok(None);
     }
-    Ok(())
+    for (other, _) in added.iter().filter(|(_, known)| known == member) {
+        if other != zone && zones.has(other, member)? {
+            return Ok(Some(other.clone()));
+        }
+    }
+    Ok(None)
 }
 
 /// What the zone lacks, in words; `None` where it lacks nothing, or firewalld does not run.
@@ -207,9 +244,14 @@ pub fn commands(zones: &dyn HostZones, dir: &StateDir, wanted: &Wanted) -> Resul
         return Ok(Vec::new());
     }
     let look = look(zones, wanted)?;
-    let add = |(zone, member): &InZone| member.command(zone, "add");
-    let mut commands: Vec<String> = look.lacking.iter().map(add).collect();
-    let added = Record::read(dir)?.unwrap_or_default().added;
+    let mut added = Record::read(dir)?.unwrap_or_default().added;
+    let mut commands = Vec::new();
+    for (zone, member) in &look.lacking {
+        let former = former(zones, &added, zone, member)?;
+        let verb = former.as_ref().map_or("add", |_| "change");
+        commands.push(member.command(zone, verb));
+        added.retain(|(other, known)| known != member || former.as_ref() != Some(other));
+    }
     let surplus = added.difference(&look.wanted);
     commands.extend(surplus.map(|(zone, member)| member.command(zone, "remove")));
     Ok(commands)
@@ -220,15 +262,22 @@ pub fn commands(zones: &dyn HostZones, dir: &StateDir, wanted: &Wanted) -> Resul
 /// # Errors
 /// What could not be taken out: the file still tells of it.
 pub fn withdraw(zones: &dyn HostZones, dir: &StateDir) -> Result<usize> {
-    let Some(mut record) = Record::read(dir)? else {
+    let Some(record) = Record::read(dir)? else {
         return Ok(0);
     };
     let mut passed = Passed::default();
     // What does not run has forgotten it.
     if !record.added.is_empty() && zones.is_running()? {
-        let removed = remove(zones, &mut record, &BTreeSet::new(), &|| true, &mut passed);
+        let mut work = Work {
+            zones,
+            goes_on: &|| true,
+            record,
+            refused: BTreeSet::new(),
+            passed: &mut passed,
+        };
+        let removed = work.remove(&BTreeSet::new());
         if let Err(error) = removed {
-            record.write(dir)?;
+            work.record.write(dir)?;
             return Err(error);
         }
     }

@@ -21,6 +21,8 @@ struct Fake {
     changes: AtomicU32,
     silent_at: Option<(u32, bool)>,
     stopped: bool,
+    /// What it refuses to have in another zone.
+    permanent: Option<&'static str>,
 }
 
 impl Fake {
@@ -87,6 +89,18 @@ impl HostZones for Fake {
             }
             members.insert((zone.to_owned(), member.clone()));
             Ok(Added::New)
+        })
+    }
+
+    fn change(&self, from: &str, zone: &str, member: &ZoneMember) -> Result<()> {
+        self.call(|members| {
+            self.changes.fetch_add(1, Ordering::Relaxed);
+            if self.permanent == Some(&*member.to_string()) {
+                return Err(Error::new(ErrorKind::Io, "PERMANENT"));
+            }
+            assert!(members.remove(&(from.to_owned(), member.clone())));
+            members.insert((zone.to_owned(), member.clone()));
+            Ok(())
         })
     }
 
@@ -162,7 +176,10 @@ fn what_is_lacking_is_added_once_and_what_was_there_is_not_ours() {
     let passed = dir.pass(&zones, &wanted);
     assert_eq!(
         (told(&passed.added), passed.flaws),
-        (vec!["vxlan.1".to_owned(), "fd00:1::/64".to_owned()], Vec::new())
+        (
+            vec!["vxlan.1".to_owned(), "fd00:1::/64".to_owned()],
+            Vec::new()
+        )
     );
     assert_eq!(lacking(&zones, &wanted).unwrap(), None);
     let changes = zones.changes.load(Ordering::Relaxed);
@@ -223,6 +240,61 @@ fn what_is_in_another_zone_is_told_and_stays_and_the_rest_is_done() {
     assert!(words.contains("10.1.0.0/24 in its zone trusted"), "{words}");
     withdraw(&zones, &dir.state).unwrap();
     assert_eq!(zones.members_of("work"), ["10.1.0.0/24"]);
+}
+
+/// The same in another zone.
+fn elsewhere(mut wanted: Wanted) -> Wanted {
+    wanted.zone = "pods".to_owned();
+    wanted
+}
+
+#[test]
+fn what_is_wanted_in_another_zone_is_moved_and_at_no_time_in_none() {
+    let texts = ["vxlan.1", "10.1.0.0/24", "10.2.0.0/24"];
+    let wanted = elsewhere(needs(&texts));
+    for silent in (0..12).flat_map(|at| [(at, false), (at, true)]) {
+        let (dir, mut zones) = (Dir::new(), Fake::default());
+        dir.pass(&zones, &needs(&texts));
+        assert_eq!(
+            commands(&zones, &dir.state, &wanted).unwrap(),
+            [
+                "firewall-cmd --zone=pods --change-interface=vxlan.1",
+                "firewall-cmd --zone=pods --change-source=10.1.0.0/24",
+                "firewall-cmd --zone=pods --change-source=10.2.0.0/24",
+            ]
+        );
+        zones.calls = AtomicU32::new(0);
+        zones.silent_at = Some(silent);
+        dir.pass(&zones, &wanted);
+        zones.silent_at = None;
+        let mut there = [zones.members_of("pods"), zones.members_of("trusted")].concat();
+        there.sort();
+        assert_eq!(
+            there,
+            ["10.1.0.0/24", "10.2.0.0/24", "vxlan.1"],
+            "{silent:?}"
+        );
+        if silent.0 % 2 == 0 {
+            assert_eq!(dir.pass(&zones, &wanted).flaws, [""; 0]);
+            assert_eq!(zones.members_of("pods"), texts, "{silent:?}");
+        }
+        withdraw(&zones, &dir.state).unwrap();
+        assert_eq!(*zones.members.lock().unwrap(), Members::new(), "{silent:?}");
+    }
+}
+
+#[test]
+fn what_is_refused_in_another_zone_stays_where_it_was() {
+    let (dir, mut zones) = (Dir::new(), Fake::default());
+    dir.pass(&zones, &needs(&["vxlan.1", "10.1.0.0/24"]));
+    zones.permanent = Some("10.1.0.0/24");
+    let wanted = elsewhere(needs(&["vxlan.1", "10.1.0.0/24"]));
+    assert_eq!(dir.pass(&zones, &wanted).flaws, ["PERMANENT"]);
+    assert_eq!(zones.members_of("pods"), ["vxlan.1"]);
+    assert_eq!(zones.members_of("trusted"), ["10.1.0.0/24"]);
+    zones.permanent = None;
+    assert_eq!(told(&dir.pass(&zones, &wanted).added), ["10.1.0.0/24"]);
+    assert_eq!(zones.members_of("trusted"), [""; 0]);
 }
 
 #[test]
