@@ -71,7 +71,8 @@
 //!   `firewalld does not know ...`. What is in the permanent configuration is not touched: put it there to be independent of that.
 //! * What somebody else has told firewalld stays, and what he has put into another zone is left there and reported.
 //! * Another `firewalldZone` gets at once, or with the next ADD, what the former one was given.
-//! * `node-agent --cleanup` and `--uninstall` take out what was put in, and nothing else.
+//! * `node-agent --cleanup` and `--uninstall` take out what was put in, and nothing else. Where firewalld's rules are in force and they do not
+//!   reach it, they fail, and say what stays and by which commands it goes.
 //! * Pods reach all of the node's ports then, as with the reference plugin. Where that is too much, name a zone of your own, and have
 //!   a policy of firewalld's accept what is forwarded from there.
 //! * What the processes of other nodes send to pods comes by the uplink with `host-gw`, from an address that is no pod's: put the

@@ -9,6 +9,7 @@ use cni_core::fabric::Engine;
 use cni_core::host::Host;
 use cni_core::host::monitor::KernelMonitor;
 use cni_core::host::sysctl::KernelSysctl;
+use cni_core::host::zones as firewalld;
 use cni_core::node::state::AgentLock;
 use cni_core::node::zones::{self, Keeper};
 use cni_core::{Error, ErrorKind, Result};
@@ -218,7 +219,8 @@ pub(crate) async fn remove_from_kernel(maker: &Maker, text: &mut String) -> bool
     for (what, error) in &report.errors {
         let _ = writeln!(text, "{what}: {}", error.chain());
     }
-    let left = zones::withdraw(maker.host().zones.as_ref(), &maker.state_dir());
+    let ruled = firewalld::rules(maker.host()).await;
+    let left = zones::withdraw(maker.host().zones.as_ref(), &maker.state_dir(), ruled);
     match &left {
         Ok(0) => {}
         Ok(count) => {

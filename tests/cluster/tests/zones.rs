@@ -18,6 +18,7 @@ pub(crate) const TESTS: &[Test] = &tests![
     pods_of_all_nodes_talk_where_firewalld_rules::<HostGw>,
     an_agent_tells_firewalld_again_what_it_has_forgotten::<HostGw>,
     what_others_told_firewalld_stays_and_what_is_in_another_zone_is_reported::<Flow>,
+    who_does_not_reach_firewalld_does_not_take_it_for_stopped::<Flow>,
     another_zone_takes_over_what_is_not_permanent_in_the_former_one::<Flow>,
     firewalld_that_does_not_answer_holds_nobody_up::<Flow>,
 ];
@@ -47,11 +48,15 @@ fn wanted(nodes: &[&Node], path: DataPath) -> Vec<String> {
 }
 
 fn agent(node: &Node, task: &str) -> Output {
-    let mut agent = Command::new(workspace_plugin("node-agent"));
-    agent.args(["--config", NETWORK, task]).env_clear();
-    let output = node.run(|| agent.output()).expect("the agent");
+    let output = attempt(node, task);
     assert!(output.status.success(), "{output:?}");
     output
+}
+
+fn attempt(node: &Node, task: &str) -> Output {
+    let mut agent = Command::new(workspace_plugin("node-agent"));
+    agent.args(["--config", NETWORK, task]).env_clear();
+    node.run(|| agent.output()).expect("the agent")
 }
 
 fn pods_of_all_nodes_talk_where_firewalld_rules<P: Over>() {
@@ -197,6 +202,30 @@ fn what_others_told_firewalld_stays_and_what_is_in_another_zone_is_reported<P: O
     ));
     agent(ruled, "--cleanup");
     assert_eq!(members(ruled), [DEVICE, first, &port]);
+}
+
+fn who_does_not_reach_firewalld_does_not_take_it_for_stopped<P: Over>() {
+    let net = Net::build(&Layout::new(2), P::PATH.plugin(&json!({})));
+    let nodes: Vec<&Node> = net.cluster.nodes().iter().collect();
+    let ruled = nodes[0];
+    let mut firewalld = ruled.run(Firewalld::start);
+    drop(ruled.attach(&net.chain));
+    // As in a container that has no bus.
+    ruled.sh("mv /run/dbus /run/dbus.away");
+    let output = attempt(ruled, "--cleanup");
+    assert!(!output.status.success(), "{output:?}");
+    let told = String::from_utf8_lossy(&output.stdout);
+    let command = format!("firewall-cmd --zone=trusted --remove-interface={DEVICE}");
+    assert!(told.contains(&command), "{output:?}");
+    ruled.sh("mv /run/dbus.away /run/dbus");
+    assert_eq!(members(ruled), wanted(&nodes, P::PATH));
+    agent(ruled, "--cleanup");
+    assert_eq!(members(ruled), [""; 0]);
+    // One that has ended has no rules any more.
+    drop(ruled.attach(&net.chain));
+    firewalld.stop();
+    agent(ruled, "--cleanup");
+    assert_eq!(ruled.read("/run/cni-fabric/167/zones.json"), None);
 }
 
 /// The network of a node with another `firewalldZone`.

@@ -24,6 +24,9 @@ pub struct Passed {
 /// How many members are told of by name.
 const WORDS_MAX: usize = 4;
 
+/// How many commands are told to whoever has to give them himself.
+const COMMANDS_MAX: usize = 8;
+
 /// Compares and makes the difference; nothing is done where firewalld does not run. What has not begun when `goes_on` says no is left
 /// to the next pass. The caller is the only one who does it.
 pub fn pass(
@@ -257,16 +260,16 @@ pub fn commands(zones: &dyn HostZones, dir: &StateDir, wanted: &Wanted) -> Resul
     Ok(commands)
 }
 
-/// Takes out all that was added; how much that was.
+/// Takes out all that was added; how much that was. `ruled` says whether firewalld's rules are in force
+/// ([`rules`](crate::host::zones::rules)): then who does not seem to run has forgotten nothing, and only is not reached.
 ///
 /// # Errors
 /// What could not be taken out: the file still tells of it.
-pub fn withdraw(zones: &dyn HostZones, dir: &StateDir) -> Result<usize> {
+pub fn withdraw(zones: &dyn HostZones, dir: &StateDir, ruled: bool) -> Result<usize> {
     let Some(record) = Record::read(dir)? else {
         return Ok(0);
     };
     let mut passed = Passed::default();
-    // What does not run has forgotten it.
     if !record.added.is_empty() && zones.is_running()? {
         let mut work = Work {
             zones,
@@ -280,9 +283,31 @@ pub fn withdraw(zones: &dyn HostZones, dir: &StateDir) -> Result<usize> {
             work.record.write(dir)?;
             return Err(error);
         }
+    } else if ruled && !record.added.is_empty() {
+        return Err(unreached(dir, &record));
     }
     Record::remove(dir)?;
     Ok(passed.removed.len())
+}
+
+fn unreached(dir: &StateDir, record: &Record) -> Error {
+    let commands = record.added.iter().take(COMMANDS_MAX);
+    let mut commands: Vec<String> = commands
+        .map(|(zone, member)| member.command(zone, "remove"))
+        .collect();
+    let file = Record::path(dir);
+    if let Some(more @ 1..) = record.added.len().checked_sub(COMMANDS_MAX) {
+        commands.push(format!("{more} more of {}", file.display()));
+    }
+    let message = format!(
+        "firewalld's rules are in force here, {} of its members are this network's, and this process does not reach firewalld on the \
+         system's message bus: in a container it needs /run/dbus; one that has died forgets them when it starts; or do it yourself, and \
+         remove {}: {}",
+        record.added.len(),
+        file.display(),
+        commands.join("; ")
+    );
+    Error::new(ErrorKind::NotAvailable, message)
 }
 
 fn late(left: usize) -> Error {

@@ -37,12 +37,17 @@ struct Members {
 }
 
 impl Record {
+    /// Where it is.
+    pub fn path(dir: &StateDir) -> PathBuf {
+        dir.path().join("zones.json")
+    }
+
     /// Reads it; `None` where there is none. What is none, such as a file of another version, counts as none.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] when it cannot be read.
     pub fn read(dir: &StateDir) -> Result<Option<Self>> {
-        let path = path(dir);
+        let path = Self::path(dir);
         match fs::read(&path) {
             Ok(text) => Ok(parse(&text)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -59,7 +64,7 @@ impl Record {
         let put = || {
             fs::create_dir_all(dir.path())?;
             fs::write(&fresh, text(self))?;
-            fs::rename(&fresh, path(dir))
+            fs::rename(&fresh, Self::path(dir))
         };
         put().map_err(|error| failed("write", dir, error))
     }
@@ -69,7 +74,7 @@ impl Record {
     /// # Errors
     /// [`ErrorKind::Io`] when it cannot be removed.
     pub fn remove(dir: &StateDir) -> Result<()> {
-        for path in [dir.path().join(FRESH), path(dir)] {
+        for path in [dir.path().join(FRESH), Self::path(dir)] {
             match fs::remove_file(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(failed("remove", dir, error));
@@ -84,12 +89,8 @@ impl Record {
 /// A new file, until it takes the old one's place.
 const FRESH: &str = ".zones.json.new";
 
-fn path(dir: &StateDir) -> PathBuf {
-    dir.path().join("zones.json")
-}
-
 fn failed(verb: &str, dir: &StateDir, error: io::Error) -> Error {
-    let message = format!("could not {verb} {}", path(dir).display());
+    let message = format!("could not {verb} {}", Record::path(dir).display());
     Error::new(ErrorKind::Io, message).with_source(error)
 }
 

@@ -189,7 +189,7 @@ fn what_is_lacking_is_added_once_and_what_was_there_is_not_ours() {
     let passed = dir.pass(&zones, &needs(&["vxlan.2"]));
     assert_eq!(told(&passed.removed), ["vxlan.1", "fd00:1::/64"]);
     assert_eq!(zones.members_of("trusted"), ["vxlan.2", "10.1.0.0/24"]);
-    assert_eq!(withdraw(&zones, &dir.state).unwrap(), 1);
+    assert_eq!(withdraw(&zones, &dir.state, true).unwrap(), 1);
     assert_eq!(zones.members_of("trusted"), ["10.1.0.0/24"]);
     assert_eq!(Record::read(&dir.state).unwrap(), None);
 }
@@ -222,7 +222,7 @@ fn whenever_firewalld_falls_silent_all_that_was_added_is_known_and_nothing_else(
             assert_eq!(dir.pass(&zones, &wanted).flaws, [""; 0]);
             assert_eq!(lacking(&zones, &wanted).unwrap(), None);
         }
-        withdraw(&zones, &dir.state).unwrap();
+        withdraw(&zones, &dir.state, true).unwrap();
         assert_eq!(zones.members_of("trusted"), ["10.1.0.0/24", "10.3.0.0/24"]);
     }
 }
@@ -238,7 +238,7 @@ fn what_is_in_another_zone_is_told_and_stays_and_the_rest_is_done() {
     );
     let words = lacking(&zones, &wanted).unwrap().unwrap();
     assert!(words.contains("10.1.0.0/24 in its zone trusted"), "{words}");
-    withdraw(&zones, &dir.state).unwrap();
+    withdraw(&zones, &dir.state, true).unwrap();
     assert_eq!(zones.members_of("work"), ["10.1.0.0/24"]);
 }
 
@@ -278,7 +278,7 @@ fn what_is_wanted_in_another_zone_is_moved_and_at_no_time_in_none() {
             assert_eq!(dir.pass(&zones, &wanted).flaws, [""; 0]);
             assert_eq!(zones.members_of("pods"), texts, "{silent:?}");
         }
-        withdraw(&zones, &dir.state).unwrap();
+        withdraw(&zones, &dir.state, true).unwrap();
         assert_eq!(*zones.members.lock().unwrap(), Members::new(), "{silent:?}");
     }
 }
@@ -326,6 +326,30 @@ fn a_firewalld_that_does_not_run_leaves_no_file_and_makes_none_wrong() {
     let record = Record::read(&dir.state).unwrap().unwrap();
     assert_eq!(record.wanted, needs(&["10.2.0.0/24"]));
     assert_eq!(record.added.len(), 1);
+}
+
+#[test]
+fn what_is_not_reached_has_forgotten_nothing_while_its_rules_are_in_force() {
+    let (dir, mut zones) = (Dir::new(), Fake::default());
+    let peers: Vec<String> = (0..7).map(|peer| format!("10.1.{peer}.0/24")).collect();
+    let mut all: Vec<&str> = peers.iter().map(String::as_str).collect();
+    all.extend(["vxlan.1", "fd00:1::/64"]);
+    dir.pass(&zones, &needs(&all));
+    zones.stopped = true;
+    let told = withdraw(&zones, &dir.state, true).unwrap_err().chain();
+    let file = Record::path(&dir.state);
+    for words in [
+        "needs /run/dbus",
+        "firewall-cmd --zone=trusted --remove-interface=vxlan.1; ",
+        "firewall-cmd --zone=trusted --remove-source=10.1.6.0/24; 1 more of ",
+        &format!("remove {}", file.display()),
+    ] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+    assert_eq!(Record::read(&dir.state).unwrap().unwrap().added.len(), 9);
+    // Who has no rules has ended.
+    assert_eq!(withdraw(&zones, &dir.state, false).unwrap(), 0);
+    assert_eq!(Record::read(&dir.state).unwrap(), None);
 }
 
 #[test]
