@@ -21,6 +21,8 @@
 //! left there, and told; where this node has put it there, as `firewalldZone` was another one, it is moved in one step.
 
 mod desired;
+#[cfg(test)]
+pub(super) mod fake;
 #[cfg(feature = "kernel")]
 mod keeper;
 mod pass;

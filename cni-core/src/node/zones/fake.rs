@@ -1,0 +1,166 @@
+//! A firewalld of the tests, and a network's directory.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::{Passed, Wanted, pass};
+use crate::error::{Error, ErrorKind, Result};
+use crate::host::zones::{Added, Following, HostZones, NoZones, ZoneMember};
+use crate::node::{NodeConfig, StateDir};
+use crate::spec::config::NetworkConfig;
+
+pub(crate) type Members = BTreeSet<(String, ZoneMember)>;
+
+/// A firewalld that falls silent with its `silent_at`-th call, be it before or after that one is done.
+#[derive(Debug, Default)]
+pub(crate) struct Fake {
+    pub(crate) members: Mutex<Members>,
+    pub(crate) calls: AtomicU32,
+    pub(crate) changes: AtomicU32,
+    pub(crate) silent_at: Option<(u32, bool)>,
+    pub(crate) stopped: bool,
+    /// What it refuses to have in another zone.
+    pub(crate) permanent: Option<&'static str>,
+}
+
+impl Fake {
+    pub(crate) fn with(members: &[(&str, &str)]) -> Self {
+        let members = members
+            .iter()
+            .map(|(zone, text)| (zone.to_string(), member(text)));
+        Self {
+            members: Mutex::new(members.collect()),
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn members_of(&self, zone: &str) -> Vec<String> {
+        let members = self.members.lock().unwrap();
+        let of_zone = members.iter().filter(|(other, _)| other == zone);
+        of_zone.map(|(_, member)| member.to_string()).collect()
+    }
+
+    fn call<T>(&self, act: impl FnOnce(&mut Members) -> Result<T>) -> Result<T> {
+        let number = self.calls.fetch_add(1, Ordering::Relaxed);
+        let silent = || Err(Error::new(ErrorKind::Io, "no answer").with_source("timed out"));
+        match self.silent_at {
+            Some((at, done)) if number == at && done => {
+                let _ = act(&mut self.members.lock().unwrap());
+                silent()
+            }
+            Some((at, _)) if number >= at => silent(),
+            _ => act(&mut self.members.lock().unwrap()),
+        }
+    }
+}
+
+impl HostZones for Fake {
+    fn is_running(&self) -> Result<bool> {
+        self.call(|_| Ok(!self.stopped))
+    }
+
+    fn zone_of(&self, interface: &str) -> Result<String> {
+        self.call(|members| {
+            let own = |(_, member): &&(String, ZoneMember)| member.to_string() == interface;
+            let found = members.iter().find(own);
+            Ok(found.map_or("public".to_owned(), |(zone, _)| zone.clone()))
+        })
+    }
+
+    fn has(&self, zone: &str, member: &ZoneMember) -> Result<bool> {
+        self.call(|members| Ok(members.contains(&(zone.to_owned(), member.clone()))))
+    }
+
+    fn members(&self, zone: &str) -> Result<Vec<ZoneMember>> {
+        self.call(|members| {
+            let of_zone = members.iter().filter(|(other, _)| other == zone);
+            Ok(of_zone.map(|(_, member)| member.clone()).collect())
+        })
+    }
+
+    fn add(&self, zone: &str, member: &ZoneMember) -> Result<Added> {
+        self.call(|members| {
+            self.changes.fetch_add(1, Ordering::Relaxed);
+            let other = members.iter().any(|(_, other)| other == member);
+            if other {
+                return Err(Error::new(ErrorKind::Io, "ZONE_CONFLICT"));
+            }
+            members.insert((zone.to_owned(), member.clone()));
+            Ok(Added::New)
+        })
+    }
+
+    fn change(&self, from: &str, zone: &str, member: &ZoneMember) -> Result<()> {
+        self.call(|members| {
+            self.changes.fetch_add(1, Ordering::Relaxed);
+            if self.permanent == Some(&*member.to_string()) {
+                return Err(Error::new(ErrorKind::Io, "PERMANENT"));
+            }
+            assert!(members.remove(&(from.to_owned(), member.clone())));
+            members.insert((zone.to_owned(), member.clone()));
+            Ok(())
+        })
+    }
+
+    fn remove(&self, zone: &str, member: &ZoneMember) -> Result<()> {
+        self.call(|members| {
+            self.changes.fetch_add(1, Ordering::Relaxed);
+            members.remove(&(zone.to_owned(), member.clone()));
+            Ok(())
+        })
+    }
+
+    fn follow(&self, _: Box<dyn Fn() + Send>) -> Result<Box<dyn Following>> {
+        Ok(Box::new(NoZones))
+    }
+}
+
+pub(crate) fn member(text: &str) -> ZoneMember {
+    match (text.parse(), text.parse()) {
+        (Ok(prefix), _) => ZoneMember::Source(prefix),
+        (_, Ok(port)) => ZoneMember::Port(port),
+        _ => ZoneMember::Interface(text.to_owned()),
+    }
+}
+
+pub(crate) fn needs(members: &[&str]) -> Wanted {
+    Wanted {
+        zone: "trusted".to_owned(),
+        members: members.iter().map(|text| member(text)).collect(),
+        port: None,
+    }
+}
+
+/// A directory that goes with the test.
+pub(crate) struct Dir {
+    pub(crate) path: PathBuf,
+    pub(crate) state: StateDir,
+}
+
+impl Dir {
+    pub(crate) fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("cni-zones-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let text = format!(
+            r#"{{"cniVersion":"1.1.0","name":"n","type":"vxlan","cluster":{{"file":"/f"}},"stateDir":"{}"}}"#,
+            path.display()
+        );
+        let config = NetworkConfig::parse(text.as_bytes()).unwrap();
+        let state = StateDir::of(&NodeConfig::parse(&config).unwrap());
+        Self { path, state }
+    }
+
+    pub(crate) fn pass(&self, zones: &Fake, wanted: &Wanted) -> Passed {
+        pass(zones, &self.state, wanted, true, &|| true)
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
+}
