@@ -56,7 +56,7 @@
 //! others wait for it. One that is killed is made good by the next.
 //!
 //! Where firewalld runs, an ADD without an agent asks it whether it still knows the network, and tells it again what it has
-//! forgotten; one that does not answer is waited for three seconds, and no pod goes without its network for that.
+//! forgotten. An answer is waited for three seconds, after which nothing more is asked, and no pod goes without its network for that.
 //!
 //! # When a node's own prefixes change
 //!

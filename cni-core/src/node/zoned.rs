@@ -11,8 +11,14 @@ use crate::cluster::View;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fabric::Entrance;
 
-/// An ADD goes on after this, whatever firewalld takes; the next one does the rest.
-const LIMIT: Duration = Duration::from_secs(5);
+/// After this firewalld is asked nothing more, and an ADD goes on without; the next one does the rest.
+const LIMIT: Duration = Duration::from_secs(3);
+
+/// Whether there is time for a further question: one limit for all that belong together.
+fn patience() -> impl Fn() -> bool {
+    let end = Instant::now() + LIMIT;
+    move || Instant::now() < end
+}
 
 impl Updater<'_> {
     /// What the network needs to be in the zone.
@@ -29,10 +35,8 @@ impl Updater<'_> {
 
     /// Makes the zone be so. That this is not possible keeps no pod from being attached. The caller holds the lock.
     pub(super) fn pass(&self, wanted: &Wanted) {
-        let end = Instant::now() + LIMIT;
-        let goes_on = || Instant::now() < end;
         let zones = self.host.zones.as_ref();
-        let passed = zones::pass(zones, &self.dir, wanted, true, &goes_on);
+        let passed = zones::pass(zones, &self.dir, wanted, true, &patience());
         for flaw in passed.flaws {
             tracing::warn!("{flaw}");
         }
@@ -52,7 +56,7 @@ impl Updater<'_> {
             return Ok(());
         }
         if let Some(wanted) = self.written()?
-            && zones::lacking(zones, &wanted)?.is_none()
+            && zones::lacking(zones, &wanted, &patience())?.is_none()
         {
             return Ok(());
         }
@@ -71,7 +75,8 @@ impl Updater<'_> {
 
     /// What CHECK and STATUS tell of it. Where nobody has written down what is wanted, it has never been.
     pub(super) fn unknown(&self, wanted: Option<&Wanted>) -> Option<Error> {
-        let lacking = |wanted: &Wanted| zones::lacking(self.host.zones.as_ref(), wanted);
+        let zones = self.host.zones.as_ref();
+        let lacking = |wanted: &Wanted| zones::lacking(zones, wanted, &patience());
         let found = match wanted {
             Some(wanted) => lacking(wanted),
             None => self

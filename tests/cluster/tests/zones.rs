@@ -253,6 +253,12 @@ fn another_zone_takes_over_what_is_not_permanent_in_the_former_one<P: Over>() {
     let words = format!("firewalld does not know {first} in its zone work");
     let failure = failure.expect_err("it is told").to_string();
     assert!(failure.contains(&words), "{failure}");
+    // What there is stays where it was as long as there is no place for it.
+    drop(ruled.attach(&in_zone(ruled, P::PATH, "nowhere")));
+    assert_eq!(of_zone("work"), [DEVICE, second]);
+    let failure = net.call(ruled, "STATUS").failure();
+    let told = failure.code == 51 && failure.msg.contains("zone nowhere: INVALID_ZONE");
+    assert!(told, "{failure:?}");
     agent(ruled, "--cleanup");
     assert_eq!(of_zone("work"), [""; 0]);
     assert_eq!(members(ruled), [first]);
@@ -264,6 +270,9 @@ fn firewalld_that_does_not_answer_holds_nobody_up<P: Over>() {
     let mut firewalld = nodes[0].run(Firewalld::start);
     firewalld.freeze(true);
     drop(nodes[0].attach(&net.chain));
+    let failure = net.call(&nodes[0], "STATUS").failure();
+    let told = failure.code == 51 && failure.msg.contains("firewalld has not answered");
+    assert!(told, "{failure:?}");
     let agent = net.start_agent(&nodes[0]);
     await_ready(&nodes[0], &agent);
     await_condition("the agent tells", || {

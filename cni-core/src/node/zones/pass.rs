@@ -54,18 +54,20 @@ fn attempt(
     let before = Record::read(dir)?;
     let mut record = before.clone().unwrap_or_default();
     record.wanted.clone_from(wanted);
-    if !zones.is_running()? {
-        // It has forgotten everything when it comes; what is wanted then must not be what once was.
-        if before.is_some_and(|before| before != record) {
-            record.write(dir)?;
-        }
+    let running = zones.is_running()?;
+    // Before anything is asked that may have no answer: by what is written there, others see what is lacking. One that does not
+    // run has forgotten everything when it comes, and what is wanted then must not be what once was.
+    if before.as_ref() != Some(&record) && (running || before.is_some()) {
+        record.write(dir)?;
+    }
+    if !running {
         return Ok(());
     }
     passed.running = true;
-    let look = look(zones, wanted)?;
+    let look = look(zones, wanted, goes_on)?;
     let lacking = look.lacking;
-    record.added.extend(lacking.iter().cloned());
-    if before.as_ref() != Some(&record) {
+    if !lacking.is_empty() {
+        record.added.extend(lacking.iter().cloned());
         record.write(dir)?;
     }
     let written = record.added.clone();
@@ -94,7 +96,16 @@ struct Look {
 
 type InZone = (String, ZoneMember);
 
-fn look(zones: &dyn HostZones, wanted: &Wanted) -> Result<Look> {
+/// Asks what there is, for as long as it goes on.
+fn look(zones: &dyn HostZones, wanted: &Wanted, goes_on: &dyn Fn() -> bool) -> Result<Look> {
+    let in_time = || match goes_on() {
+        true => Ok(()),
+        false => Err(Error::new(
+            ErrorKind::TryAgain,
+            "firewalld takes long to tell what is in its zones",
+        )),
+    };
+    in_time()?;
     let present: BTreeSet<ZoneMember> = zones.members(&wanted.zone)?.into_iter().collect();
     let in_zone = |member: &ZoneMember| (wanted.zone.clone(), member.clone());
     let mut look = Look {
@@ -103,6 +114,7 @@ fn look(zones: &dyn HostZones, wanted: &Wanted) -> Result<Look> {
     };
     if let Some((port, links)) = &wanted.port {
         for link in links {
+            in_time()?;
             let zone = zones.zone_of(link)?;
             let port = ZoneMember::Port(*port);
             // In the zone that lets everything through it is open.
@@ -217,12 +229,16 @@ fn former(
 /// What the zone lacks, in words; `None` where it lacks nothing, or firewalld does not run.
 ///
 /// # Errors
-/// When firewalld does not answer, or has no such zone.
-pub fn lacking(zones: &dyn HostZones, wanted: &Wanted) -> Result<Option<String>> {
+/// When firewalld does not answer, or not before `goes_on` says no, or has no such zone.
+pub fn lacking(
+    zones: &dyn HostZones,
+    wanted: &Wanted,
+    goes_on: &dyn Fn() -> bool,
+) -> Result<Option<String>> {
     if !zones.is_running()? {
         return Ok(None);
     }
-    let lacking = look(zones, wanted)?.lacking;
+    let lacking = look(zones, wanted, goes_on)?.lacking;
     let words = lacking.iter().take(WORDS_MAX);
     let mut words: Vec<String> = words
         .map(|(zone, member)| format!("{member} in its zone {zone}"))
@@ -246,7 +262,7 @@ pub fn commands(zones: &dyn HostZones, dir: &StateDir, wanted: &Wanted) -> Resul
     if !zones.is_running()? {
         return Ok(Vec::new());
     }
-    let look = look(zones, wanted)?;
+    let look = look(zones, wanted, &|| true)?;
     let mut added = Record::read(dir)?.unwrap_or_default().added;
     let mut commands = Vec::new();
     for (zone, member) in &look.lacking {

@@ -21,7 +21,7 @@ fn what_is_lacking_is_added_once_and_what_was_there_is_not_ours() {
             Vec::new()
         )
     );
-    assert_eq!(lacking(&zones, &wanted).unwrap(), None);
+    assert_eq!(lacking(&zones, &wanted, &|| true).unwrap(), None);
     let changes = zones.changes.load(Ordering::Relaxed);
     assert_eq!(dir.pass(&zones, &wanted).added, []);
     assert_eq!(zones.changes.load(Ordering::Relaxed), changes);
@@ -60,7 +60,7 @@ fn whenever_firewalld_falls_silent_all_that_was_added_is_known_and_nothing_else(
         zones.silent_at = None;
         if silent.0 % 2 == 0 {
             assert_eq!(dir.pass(&zones, &wanted).flaws, [""; 0]);
-            assert_eq!(lacking(&zones, &wanted).unwrap(), None);
+            assert_eq!(lacking(&zones, &wanted, &|| true).unwrap(), None);
         }
         withdraw(&zones, &dir.state, true).unwrap();
         assert_eq!(zones.members_of("trusted"), ["10.1.0.0/24", "10.3.0.0/24"]);
@@ -76,7 +76,7 @@ fn what_is_in_another_zone_is_told_and_stays_and_the_rest_is_done() {
         (passed.added.len(), passed.flaws),
         (2, vec!["ZONE_CONFLICT".to_owned()])
     );
-    let words = lacking(&zones, &wanted).unwrap().unwrap();
+    let words = lacking(&zones, &wanted, &|| true).unwrap().unwrap();
     assert!(words.contains("10.1.0.0/24 in its zone trusted"), "{words}");
     withdraw(&zones, &dir.state, true).unwrap();
     assert_eq!(zones.members_of("work"), ["10.1.0.0/24"]);
@@ -142,12 +142,49 @@ fn what_is_left_for_the_next_pass_is_told_and_not_ours_yet() {
     let (dir, zones) = (Dir::new(), Fake::default());
     let wanted = needs(&["10.1.0.0/24", "10.2.0.0/24", "10.3.0.0/24"]);
     let asked = AtomicU32::new(0);
-    let once = || asked.fetch_add(1, Ordering::Relaxed) < 1;
-    let passed = pass(&zones, &dir.state, &wanted, true, &once);
+    // The look, and one member.
+    let twice = || asked.fetch_add(1, Ordering::Relaxed) < 2;
+    let passed = pass(&zones, &dir.state, &wanted, true, &twice);
     assert_eq!(passed.added.len(), 1);
     assert!(passed.flaws[0].contains("2 members"), "{:?}", passed.flaws);
     assert_eq!(Record::read(&dir.state).unwrap().unwrap().added.len(), 1);
     assert_eq!(dir.pass(&zones, &wanted).added.len(), 2);
+}
+
+#[test]
+fn what_is_wanted_is_known_although_firewalld_does_not_answer() {
+    let (dir, mut zones) = (Dir::new(), Fake::default());
+    let wanted = needs(&["vxlan.1", "10.1.0.0/24"]);
+    zones.silent_at = Some((1, false));
+    assert_eq!(dir.pass(&zones, &wanted).flaws.len(), 1);
+    let mut record = Record {
+        wanted,
+        ..Record::default()
+    };
+    assert_eq!(Record::read(&dir.state).unwrap(), Some(record.clone()));
+    // And what was added, whatever is wanted now.
+    zones.silent_at = None;
+    dir.pass(&zones, &record.wanted);
+    let in_zone = |member: &ZoneMember| ("trusted".to_owned(), member.clone());
+    record.added = record.wanted.members.iter().map(in_zone).collect();
+    zones.calls = AtomicU32::new(0);
+    zones.silent_at = Some((1, false));
+    record.wanted = needs(&["vxlan.2"]);
+    assert_eq!(dir.pass(&zones, &record.wanted).flaws.len(), 1);
+    assert_eq!(Record::read(&dir.state).unwrap(), Some(record));
+}
+
+#[test]
+fn one_that_takes_long_is_not_asked_everything() {
+    let zones = Fake::default();
+    let mut wanted = needs(&["10.1.0.0/24"]);
+    wanted.port = Some((4790, ["eth0", "eth1"].map(str::to_owned).into()));
+    let asked = AtomicU32::new(0);
+    let twice = || asked.fetch_add(1, Ordering::Relaxed) < 2;
+    let error = lacking(&zones, &wanted, &twice).unwrap_err();
+    assert!(error.chain().contains("takes long"), "{error:?}");
+    // Whether it runs, the zone, and the zone and port of one link.
+    assert_eq!(zones.calls.load(Ordering::Relaxed), 4);
 }
 
 #[test]
