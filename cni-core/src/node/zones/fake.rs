@@ -1,6 +1,7 @@
 //! A firewalld of the tests, and a network's directory.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,7 +15,7 @@ use crate::spec::config::NetworkConfig;
 pub(crate) type Members = BTreeSet<(String, ZoneMember)>;
 
 /// A firewalld that falls silent with its `silent_at`-th call, be it before or after that one is done.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Fake {
     pub(crate) members: Mutex<Members>,
     pub(crate) calls: AtomicU32,
@@ -23,6 +24,14 @@ pub(crate) struct Fake {
     pub(crate) stopped: bool,
     /// What it refuses to have in another zone.
     pub(crate) permanent: Option<&'static str>,
+    /// Is called whenever it is asked what is in a zone.
+    pub(crate) asked: Option<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl fmt::Debug for Fake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fake")
+    }
 }
 
 impl Fake {
@@ -74,6 +83,9 @@ impl HostZones for Fake {
     }
 
     fn members(&self, zone: &str) -> Result<Vec<ZoneMember>> {
+        if let Some(asked) = &self.asked {
+            asked();
+        }
         self.call(|members| {
             let of_zone = members.iter().filter(|(other, _)| other == zone);
             Ok(of_zone.map(|(_, member)| member.clone()).collect())
@@ -136,6 +148,7 @@ pub(crate) fn needs(members: &[&str]) -> Wanted {
 /// A directory that goes with the test.
 pub(crate) struct Dir {
     pub(crate) path: PathBuf,
+    pub(crate) config: NodeConfig,
     pub(crate) state: StateDir,
 }
 
@@ -150,8 +163,13 @@ impl Dir {
             path.display()
         );
         let config = NetworkConfig::parse(text.as_bytes()).unwrap();
-        let state = StateDir::of(&NodeConfig::parse(&config).unwrap());
-        Self { path, state }
+        let config = NodeConfig::parse(&config).unwrap();
+        let state = StateDir::of(&config);
+        Self {
+            path,
+            config,
+            state,
+        }
     }
 
     pub(crate) fn pass(&self, zones: &Fake, wanted: &Wanted) -> Passed {
