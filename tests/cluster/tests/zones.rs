@@ -253,14 +253,20 @@ fn another_zone_takes_over_what_is_not_permanent_in_the_former_one<P: Over>() {
     let words = format!("firewalld does not know {first} in its zone work");
     let failure = failure.expect_err("it is told").to_string();
     assert!(failure.contains(&words), "{failure}");
+    // A zone of pods and uplinks that lets nothing in by itself.
+    tell(ruled, "changeZoneOfInterface", &["work", "eth0"]);
+    drop(ruled.attach(&in_zone(ruled, P::PATH, "work")));
+    let port = format!("{}/udp", P::PATH.port());
+    assert_eq!(of_zone("work"), ["eth0", DEVICE, second, &port]);
+    assert_eq!(of_zone("public"), [""; 0]);
     // What there is stays where it was as long as there is no place for it.
     drop(ruled.attach(&in_zone(ruled, P::PATH, "nowhere")));
-    assert_eq!(of_zone("work"), [DEVICE, second]);
+    assert_eq!(of_zone("work"), ["eth0", DEVICE, second, &port]);
     let failure = net.call(ruled, "STATUS").failure();
     let told = failure.code == 51 && failure.msg.contains("zone nowhere: INVALID_ZONE");
     assert!(told, "{failure:?}");
     agent(ruled, "--cleanup");
-    assert_eq!(of_zone("work"), [""; 0]);
+    assert_eq!(of_zone("work"), ["eth0"]);
     assert_eq!(members(ruled), [first]);
 }
 

@@ -230,7 +230,7 @@ fn what_is_not_reached_has_forgotten_nothing_while_its_rules_are_in_force() {
 }
 
 #[test]
-fn the_port_is_opened_where_the_uplinks_are_and_not_where_everything_is_let_through() {
+fn the_port_is_opened_in_every_zone_that_the_uplinks_are_in_the_pods_own_among_them() {
     let (dir, zones) = (
         Dir::new(),
         Fake::with(&[("trusted", "eth1"), ("work", "eth2")]),
@@ -243,6 +243,7 @@ fn the_port_is_opened_where_the_uplinks_are_and_not_where_everything_is_let_thro
         [
             "firewall-cmd --zone=trusted --add-source=10.1.0.0/24",
             "firewall-cmd --zone=public --add-port=4790/udp",
+            "firewall-cmd --zone=trusted --add-port=4790/udp",
             "firewall-cmd --zone=work --add-port=4790/udp",
         ]
     );
