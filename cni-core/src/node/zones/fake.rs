@@ -24,7 +24,7 @@ pub(crate) struct Fake {
     pub(crate) stopped: bool,
     /// What it refuses to have in another zone.
     pub(crate) permanent: Option<&'static str>,
-    /// Is called whenever it is asked what is in a zone.
+    /// Is called whenever it is asked what is in a zone, or to add to it.
     pub(crate) asked: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
@@ -93,10 +93,14 @@ impl HostZones for Fake {
     }
 
     fn add(&self, zone: &str, member: &ZoneMember) -> Result<Added> {
+        if let Some(asked) = &self.asked {
+            asked();
+        }
         self.call(|members| {
             self.changes.fetch_add(1, Ordering::Relaxed);
-            let other = members.iter().any(|(_, other)| other == member);
-            if other {
+            // A port may be open in several.
+            let is_port = matches!(member, ZoneMember::Port(_));
+            if !is_port && members.iter().any(|(_, other)| other == member) {
                 return Err(Error::new(ErrorKind::Io, "ZONE_CONFLICT"));
             }
             members.insert((zone.to_owned(), member.clone()));
@@ -157,9 +161,17 @@ impl Dir {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("cni-zones-{}-{number}", std::process::id());
-        let path = std::env::temp_dir().join(name);
+        Self::of(std::env::temp_dir().join(name), 167)
+    }
+
+    /// Another network's on the same node.
+    pub(crate) fn beside(&self) -> Self {
+        Self::of(self.path.clone(), 168)
+    }
+
+    fn of(path: PathBuf, protocol: u8) -> Self {
         let text = format!(
-            r#"{{"cniVersion":"1.1.0","name":"n","type":"vxlan","cluster":{{"file":"/f"}},"stateDir":"{}"}}"#,
+            r#"{{"cniVersion":"1.1.0","name":"n","type":"vxlan","cluster":{{"file":"/f"}},"stateDir":"{}","routeProtocol":{protocol}}}"#,
             path.display()
         );
         let config = NetworkConfig::parse(text.as_bytes()).unwrap();

@@ -19,6 +19,9 @@
 //! the node's [state](super::state), and only that is removed again: when it is not wanted any more, and when the node leaves the
 //! network. Neither firewalld's running configuration nor this file outlives the boot. A member that belongs to another zone is
 //! left there, and told; where this node has put it there, as `firewalldZone` was another one, it is moved in one step.
+//!
+//! Two networks of a node may need one port. Who leaves looks for files beside its own (`stateDir`), and writes the port into that of a
+//! network that still needs it rather than close it.
 
 mod desired;
 #[cfg(test)]

@@ -52,13 +52,14 @@ fn attempt(
     passed: &mut Passed,
 ) -> Result<()> {
     let before = Record::read(dir)?;
-    let mut record = before.clone().unwrap_or_default();
-    record.wanted.clone_from(wanted);
     let running = zones.is_running()?;
     // Before anything is asked that may have no answer: by what is written there, others see what is lacking. One that does not
     // run has forgotten everything when it comes, and what is wanted then must not be what once was.
-    if before.as_ref() != Some(&record) && (running || before.is_some()) {
-        record.write(dir)?;
+    let is_written = before
+        .as_ref()
+        .is_some_and(|before| before.wanted == *wanted);
+    if !is_written && (running || before.is_some()) {
+        Record::alter(dir, |record| record.wanted.clone_from(wanted))?;
     }
     if !running {
         return Ok(());
@@ -66,25 +67,13 @@ fn attempt(
     passed.running = true;
     let look = look(zones, wanted, goes_on)?;
     let lacking = look.lacking;
-    if !lacking.is_empty() {
-        record.added.extend(lacking.iter().cloned());
-        record.write(dir)?;
-    }
-    let written = record.added.clone();
-    let mut work = Work {
-        zones,
-        goes_on,
-        record,
-        refused: BTreeSet::new(),
-        passed,
-    };
+    let record = Record::alter(dir, |record| record.added.extend(lacking.iter().cloned()))?;
+    let mut work = Work::new((zones, dir), record, goes_on, passed);
     let mut outcome = work.add(&lacking);
     if outcome.is_ok() && removal {
         outcome = work.remove(&look.wanted);
     }
-    if work.record.added != written {
-        work.record.write(dir)?;
-    }
+    work.write()?;
     outcome
 }
 
@@ -132,14 +121,45 @@ fn look(zones: &dyn HostZones, wanted: &Wanted, goes_on: &dyn Fn() -> bool) -> R
 /// What is being done to zones, and what of it is ours.
 struct Work<'a> {
     zones: &'a dyn HostZones,
+    dir: &'a StateDir,
     goes_on: &'a dyn Fn() -> bool,
-    record: Record,
+    /// What was ours when it began.
+    before: BTreeSet<InZone>,
+    added: BTreeSet<InZone>,
     /// What firewalld does not have where it is wanted.
     refused: BTreeSet<ZoneMember>,
     passed: &'a mut Passed,
 }
 
-impl Work<'_> {
+impl<'a> Work<'a> {
+    fn new(
+        (zones, dir): (&'a dyn HostZones, &'a StateDir),
+        record: Record,
+        goes_on: &'a dyn Fn() -> bool,
+        passed: &'a mut Passed,
+    ) -> Self {
+        Self {
+            zones,
+            dir,
+            goes_on,
+            before: record.added.clone(),
+            added: record.added,
+            refused: BTreeSet::new(),
+            passed,
+        }
+    }
+
+    /// Writes down what is not ours any more. What others have left to this network meanwhile is.
+    fn write(&self) -> Result<()> {
+        if self.added != self.before {
+            let gone: BTreeSet<&InZone> = self.before.difference(&self.added).collect();
+            Record::alter(self.dir, |record| {
+                record.added.retain(|in_zone| !gone.contains(in_zone));
+            })?;
+        }
+        Ok(())
+    }
+
     fn add(&mut self, lacking: &[InZone]) -> Result<()> {
         for (place, (zone, member)) in lacking.iter().enumerate() {
             if !(self.goes_on)() {
@@ -164,7 +184,7 @@ impl Work<'_> {
                 }
             };
             if strangers {
-                self.record.added.remove(&(zone.clone(), member.clone()));
+                self.added.remove(&(zone.clone(), member.clone()));
             }
         }
         Ok(())
@@ -172,11 +192,11 @@ impl Work<'_> {
 
     /// Into the zone, be it out of one that it was put into here: between the two it would be in none.
     fn put(&mut self, zone: &str, member: &ZoneMember) -> Result<Added> {
-        let Some(former) = former(self.zones, &self.record.added, zone, member)? else {
+        let Some(former) = former(self.zones, &self.added, zone, member)? else {
             return self.zones.add(zone, member);
         };
         self.zones.change(&former, zone, member)?;
-        self.record.added.remove(&(former, member.clone()));
+        self.added.remove(&(former, member.clone()));
         Ok(Added::New)
     }
 
@@ -184,26 +204,45 @@ impl Work<'_> {
     fn forget(&mut self, lacking: &[InZone], from: usize) -> usize {
         let rest = lacking.get(from..).unwrap_or_default();
         for in_zone in rest {
-            self.record.added.remove(in_zone);
+            self.added.remove(in_zone);
         }
         rest.len()
     }
 
     /// What was added and is not wanted any more. What is not where it is wanted is better where it was.
     fn remove(&mut self, wanted: &BTreeSet<InZone>) -> Result<()> {
-        let surplus = self.record.added.difference(wanted);
+        let surplus = self.added.difference(wanted);
         let surplus = surplus.filter(|(_, member)| !self.refused.contains(member));
         let surplus: Vec<InZone> = surplus.cloned().collect();
         for (place, (zone, member)) in surplus.iter().enumerate() {
             if !(self.goes_on)() {
                 return Err(late(surplus.len() - place));
             }
-            self.zones.remove(zone, member)?;
-            tracing::debug!(zone, %member, "taken out of firewalld's zone");
-            self.passed.removed.push(member.clone());
-            self.record.added.remove(&(zone.clone(), member.clone()));
+            if self.hand_over(zone, member)? {
+                tracing::debug!(zone, %member, "left to another network in firewalld's zone");
+            } else {
+                self.zones.remove(zone, member)?;
+                tracing::debug!(zone, %member, "taken out of firewalld's zone");
+                self.passed.removed.push(member.clone());
+            }
+            self.added.remove(&(zone.clone(), member.clone()));
         }
         Ok(())
+    }
+
+    /// Networks of one port find it open once one of them has opened it: then that is written down there alone.
+    fn hand_over(&self, zone: &str, member: &ZoneMember) -> Result<bool> {
+        let ZoneMember::Port(port) = member else {
+            return Ok(false);
+        };
+        Record::hand_over(self.dir, (zone, *port), &|links| {
+            for link in links {
+                if self.zones.zone_of(link)? == zone {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        })
     }
 }
 
@@ -286,17 +325,13 @@ pub fn withdraw(zones: &dyn HostZones, dir: &StateDir, ruled: bool) -> Result<us
     };
     let mut passed = Passed::default();
     if !record.added.is_empty() && zones.is_running()? {
-        let mut work = Work {
-            zones,
-            goes_on: &|| true,
-            record,
-            refused: BTreeSet::new(),
-            passed: &mut passed,
-        };
+        // Of two networks that leave at once, one at least must see that nobody needs the port any more.
+        let record = Record::alter(dir, |record| record.wanted.port = None)?;
+        let mut work = Work::new((zones, dir), record, &|| true, &mut passed);
         let removed = work.remove(&BTreeSet::new());
-        if let Err(error) = removed {
-            work.record.write(dir)?;
-            return Err(error);
+        if removed.is_err() {
+            work.write()?;
+            return removed.map(|()| 0);
         }
     } else if ruled && !record.added.is_empty() {
         return Err(unreached(dir, &record));

@@ -1,9 +1,11 @@
 //! What was put into zones, and what is wanted in them: `zones.json`.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -39,7 +41,7 @@ struct Members {
 impl Record {
     /// Where it is.
     pub fn path(dir: &StateDir) -> PathBuf {
-        dir.path().join("zones.json")
+        dir.path().join(NAME)
     }
 
     /// Reads it; `None` where there is none. What is none, such as a file of another version, counts as none.
@@ -47,26 +49,72 @@ impl Record {
     /// # Errors
     /// [`ErrorKind::Io`] when it cannot be read.
     pub fn read(dir: &StateDir) -> Result<Option<Self>> {
-        let path = Self::path(dir);
-        match fs::read(&path) {
-            Ok(text) => Ok(parse(&text)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(failed("read", dir, error)),
-        }
+        read(dir.path())
     }
 
-    /// Replaces it, as a whole.
+    /// Changes it while nobody else does, or makes it; what it is then. It is replaced as a whole, and only if it has changed.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] when it cannot be written.
-    pub fn write(&self, dir: &StateDir) -> Result<()> {
-        let fresh = dir.path().join(FRESH);
-        let put = || {
-            fs::create_dir_all(dir.path())?;
-            fs::write(&fresh, text(self))?;
-            fs::rename(&fresh, Self::path(dir))
+    /// [`ErrorKind::Io`] when it cannot be written, [`ErrorKind::TryAgain`] when somebody else does not come to an end.
+    pub fn alter(dir: &StateDir, change: impl FnOnce(&mut Self)) -> Result<Self> {
+        let directory = dir.path();
+        let made = fs::create_dir_all(directory);
+        made.map_err(|error| failed("write", directory, error))?;
+        let _alone = alone(directory)?;
+        let before = read(directory)?;
+        let mut record = before.clone().unwrap_or_default();
+        change(&mut record);
+        if before.as_ref() != Some(&record) {
+            record.write(directory)?;
+        }
+        Ok(record)
+    }
+
+    /// Leaves a port that was opened in a zone by this network to another one of the node that needs it, as `needs` tells by the
+    /// links of that one; whether there is one. Whoever dies then leaves it to both, and who closes it asks the other again.
+    ///
+    /// # Errors
+    /// As [`Record::alter`], and what `needs` answers.
+    pub fn hand_over(
+        dir: &StateDir,
+        (zone, port): (&str, u16),
+        needs: &dyn Fn(&BTreeSet<String>) -> Result<bool>,
+    ) -> Result<bool> {
+        let needs_it = |record: &Record| match &record.wanted.port {
+            Some((number, links)) if *number == port => needs(links),
+            _ => Ok(false),
         };
-        put().map_err(|error| failed("write", dir, error))
+        for directory in others(dir) {
+            match read(&directory)? {
+                Some(record) if needs_it(&record)? => {}
+                _ => continue,
+            }
+            let _alone = alone(&directory)?;
+            // It may have left meanwhile: from then on it does not look what else is its own.
+            if let Some(mut record) = read(&directory)?
+                && record
+                    .wanted
+                    .port
+                    .as_ref()
+                    .is_some_and(|(number, _)| *number == port)
+            {
+                record
+                    .added
+                    .insert((zone.to_owned(), ZoneMember::Port(port)));
+                record.write(&directory)?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn write(&self, directory: &Path) -> Result<()> {
+        let fresh = directory.join(FRESH);
+        let put = || {
+            fs::write(&fresh, text(self))?;
+            fs::rename(&fresh, directory.join(NAME))
+        };
+        put().map_err(|error| failed("write", directory, error))
     }
 
     /// Removes it.
@@ -74,10 +122,10 @@ impl Record {
     /// # Errors
     /// [`ErrorKind::Io`] when it cannot be removed.
     pub fn remove(dir: &StateDir) -> Result<()> {
-        for path in [dir.path().join(FRESH), Self::path(dir)] {
-            match fs::remove_file(path) {
+        for name in [FRESH, NAME] {
+            match fs::remove_file(dir.path().join(name)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(failed("remove", dir, error));
+                    return Err(failed("remove", dir.path(), error));
                 }
                 _ => {}
             }
@@ -86,11 +134,55 @@ impl Record {
     }
 }
 
+const NAME: &str = "zones.json";
+
 /// A new file, until it takes the old one's place.
 const FRESH: &str = ".zones.json.new";
 
-fn failed(verb: &str, dir: &StateDir, error: io::Error) -> Error {
-    let message = format!("could not {verb} {}", Record::path(dir).display());
+/// For how long another process is waited for, which holds the lock for as long as a small file takes to be written.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_millis(1);
+
+fn read(directory: &Path) -> Result<Option<Record>> {
+    match fs::read(directory.join(NAME)) {
+        Ok(text) => Ok(parse(&text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed("read", directory, error)),
+    }
+}
+
+/// Keeps others from changing it, by a lock of the directory: a file of its own would have to be removed, too.
+fn alone(directory: &Path) -> Result<File> {
+    let file = File::open(directory).map_err(|error| failed("lock", directory, error))?;
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < end => thread::sleep(PAUSE),
+            Err(TryLockError::WouldBlock) => {
+                let message = format!("another process holds the lock of {}", directory.display());
+                return Err(Error::new(ErrorKind::TryAgain, message));
+            }
+            Err(TryLockError::Error(error)) => return Err(failed("lock", directory, error)),
+        }
+    }
+}
+
+/// The directories of other networks that have put something into zones.
+fn others(dir: &StateDir) -> Vec<PathBuf> {
+    let above = dir.path().parent();
+    let entries = above.and_then(|above| fs::read_dir(above).ok());
+    let paths = entries.into_iter().flatten().flatten();
+    let paths = paths.map(|entry| entry.path());
+    paths
+        .filter(|path| path != dir.path() && path.join(NAME).exists())
+        .collect()
+}
+
+fn failed(verb: &str, directory: &Path, error: io::Error) -> Error {
+    let message = format!("could not {verb} {}", directory.join(NAME).display());
     Error::new(ErrorKind::Io, message).with_source(error)
 }
 

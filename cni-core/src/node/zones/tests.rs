@@ -249,6 +249,81 @@ fn the_port_is_opened_in_every_zone_that_the_uplinks_are_in_the_pods_own_among_t
     );
 }
 
+/// A prefix, and the port where these links are.
+fn tunnel(prefix: &str, links: &[&str]) -> Wanted {
+    let mut wanted = needs(&[prefix]);
+    let links = links.iter().map(|link| (*link).to_owned()).collect();
+    wanted.port = Some((8472, links));
+    wanted
+}
+
+#[test]
+fn a_port_that_another_network_needs_is_left_to_it_whenever_firewalld_falls_silent() {
+    for silent in (0..8).flat_map(|at| [(at, false), (at, true)]) {
+        let (first, mut zones) = (Dir::new(), Fake::default());
+        let second = first.beside();
+        first.pass(&zones, &tunnel("10.1.0.0/24", &["eth0"]));
+        second.pass(&zones, &tunnel("10.2.0.0/24", &["eth0"]));
+        let file = Record::path(&first.state);
+        let before = std::fs::read(&file).unwrap();
+        zones.calls = AtomicU32::new(0);
+        zones.silent_at = Some(silent);
+        let _ = withdraw(&zones, &first.state, true);
+        zones.silent_at = None;
+        assert_eq!(zones.members_of("public"), ["8472/udp"], "{silent:?}");
+        withdraw(&zones, &first.state, true).unwrap();
+        assert_eq!(zones.members_of("public"), ["8472/udp"], "{silent:?}");
+        if silent.0 % 2 == 0 {
+            // As of one that has died before it wrote that the port is not its own any more.
+            std::fs::write(&file, &before).unwrap();
+        }
+        withdraw(&zones, &second.state, true).unwrap();
+        withdraw(&zones, &first.state, true).unwrap();
+        assert_eq!(*zones.members.lock().unwrap(), Members::new(), "{silent:?}");
+    }
+}
+
+#[test]
+fn a_port_is_left_to_nobody_who_needs_it_in_another_zone_or_has_another() {
+    let (first, zones) = (Dir::new(), Fake::with(&[("work", "eth1")]));
+    let second = first.beside();
+    first.pass(&zones, &tunnel("10.1.0.0/24", &["eth0", "eth1"]));
+    second.pass(&zones, &tunnel("10.2.0.0/24", &["eth1"]));
+    // By another port as by leaving.
+    let mut moved = tunnel("10.1.0.0/24", &["eth0"]);
+    moved.port = Some((4790, ["eth0".to_owned()].into()));
+    assert_eq!(told(&first.pass(&zones, &moved).removed), ["8472/udp"]);
+    assert_eq!(zones.members_of("public"), ["4790/udp"]);
+    assert_eq!(zones.members_of("work"), ["eth1", "8472/udp"]);
+    withdraw(&zones, &first.state, true).unwrap();
+    assert_eq!(zones.members_of("public"), [""; 0]);
+    withdraw(&zones, &second.state, true).unwrap();
+    assert_eq!(zones.members_of("work"), ["eth1"]);
+}
+
+#[test]
+fn what_is_left_to_a_network_while_it_is_at_work_is_its_own() {
+    let (first, mut zones) = (Dir::new(), Fake::default());
+    let second = first.beside();
+    first.pass(&zones, &tunnel("10.1.0.0/24", &["eth0"]));
+    second.pass(&zones, &tunnel("10.2.0.0/24", &["eth0"]));
+    // The other one leaves while this one adds something.
+    let asked = AtomicU32::new(0);
+    let leaving = Fake::with(&[("public", "8472")]);
+    let state = first.state.clone();
+    zones.asked = Some(Box::new(move || {
+        if asked.fetch_add(1, Ordering::Relaxed) != 1 {
+            return;
+        }
+        withdraw(&leaving, &state, true).unwrap();
+        assert_eq!(leaving.members_of("public"), ["8472/udp"]);
+    }));
+    second.pass(&zones, &tunnel("10.3.0.0/24", &["eth0"]));
+    let added = Record::read(&second.state).unwrap().unwrap().added;
+    let added: Vec<String> = added.iter().map(|(_, member)| member.to_string()).collect();
+    assert_eq!(added, ["8472/udp", "10.3.0.0/24"]);
+}
+
 #[test]
 fn peers_count_only_where_their_packets_come_by_the_uplink_and_nobody_knows_what_holds_them() {
     let peer = |name: &str, prefix: &str| {
@@ -305,7 +380,8 @@ fn the_file_says_again_what_was_written() {
         wanted,
         added: added.into(),
     };
-    record.write(&dir.state).unwrap();
+    let written = Record::alter(&dir.state, |fresh| *fresh = record.clone());
+    assert_eq!(written.unwrap(), record);
     assert_eq!(Record::read(&dir.state).unwrap(), Some(record));
     std::fs::write(dir.state.path().join("zones.json"), "{").unwrap();
     assert_eq!(Record::read(&dir.state).unwrap(), None);
