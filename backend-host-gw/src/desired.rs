@@ -73,6 +73,7 @@ impl Fabric for HostGwFabric {
             items,
             device: None,
             port: None,
+            withheld: None,
             hops_by_address: facts.next_hops,
             mtu,
             choices,

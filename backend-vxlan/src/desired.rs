@@ -16,6 +16,7 @@ use cni_core::plan::{Desired, LinkSpec, Object, Place};
 use cni_core::{Error, ErrorKind, Result};
 
 use crate::config::{Underlay, VxlanConfig, default_device};
+use crate::exposure::withheld;
 
 /// Nodes connected by VXLAN.
 #[derive(Debug, Clone)]
@@ -354,13 +355,13 @@ impl Fabric for VxlanFabric {
         items.extend(desired::rules(me, facts, protocol));
         let (purpose, network) = (self.purpose(&vxlan), &self.config.node.network);
         purpose.own(me, &mut items);
-        let port = self.config.filter.then_some(vxlan.port);
         Ok(Base {
+            port: Some(vxlan.port),
+            withheld: withheld(&self.config, &vxlan, facts),
             desired: self.desired(me, facts, vxlan, mtu),
             table: purpose.spec(network, &me.prefixes, Some(&self.device), census),
             items,
             device: Some(self.device.clone()),
-            port,
             hops_by_address,
             mtu,
             choices,

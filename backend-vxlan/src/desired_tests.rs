@@ -1,7 +1,7 @@
 use std::fmt::Write as _;
 
 use cni_core::cluster::NodeUid;
-use cni_core::fabric::Uplink;
+use cni_core::fabric::{Exposed, Uplink};
 use cni_core::host::forwarding::Change;
 use cni_core::plan::{Observed, diff};
 use cni_core::spec::NetworkConfig;
@@ -365,6 +365,42 @@ fn the_device_has_the_configured_source_ports() {
         let nodes = [dual(1, "46", "4"), dual(2, "46", "4")];
         let text = printed(&fabric(&ports), &[&nodes[0], &nodes[1]], &facts());
         assert!(text.contains("srcport 40000 40003"), "{text}");
+    }
+}
+
+#[test]
+fn the_port_is_withheld_where_somebody_hears_there_whom_no_filter_guards() {
+    let me = node(1, &["10.244.1.0/24"], &["192.0.2.1"]);
+    for (keys, other, port, withheld) in [
+        (r#","dataPath":"classic""#, "flannel.7", 8472, true),
+        (r#","dataPath":"classic""#, "flannel.7", 8473, false),
+        // What is to become ours.
+        (
+            r#","dataPath":"classic","device":"flannel.7""#,
+            "flannel.7",
+            8472,
+            false,
+        ),
+        // It drops what is another network's, too.
+        (r#","dataPath":"flow""#, "flannel-v6.7", 4790, false),
+        (
+            r#","dataPath":"flow","filter":false"#,
+            "flannel.7",
+            8472,
+            true,
+        ),
+    ] {
+        let mut facts = facts();
+        let exposed = Exposed { port, table: None };
+        facts.exposed.insert(other.into(), exposed);
+        let base = base_of(&fabric(keys), &[&me], &facts);
+        assert_eq!(
+            base.withheld.is_some(),
+            withheld,
+            "{keys}: {:?}",
+            base.withheld
+        );
+        assert!(base.port.is_some(), "{keys}");
     }
 }
 

@@ -109,10 +109,12 @@
 //!   is lost silently: set `mtu` of the nodes in the cluster file.
 //! * Two networks on a node need different `device`s, `routeProtocol`s and bridges, and ports or, if both are `classic`, `vni`s. So
 //!   does a network of others: a classic one with a `vni` of its own runs beside Flannel's on one port. What comes for another
-//!   network is counted with the `vni` reason, and let through to it.
+//!   network is counted with the `vni` reason, and let through to it: so firewalld is not told to let everybody in there
+//!   ([`cni_core::manual::firewall`]).
 
 mod config;
 mod desired;
+mod exposure;
 mod scheme;
 
 pub use config::{Underlay, VxlanConfig};

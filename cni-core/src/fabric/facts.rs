@@ -8,11 +8,12 @@ use ipnetwork::IpNetwork;
 
 use crate::error::Result;
 use crate::host::Host;
+use crate::host::firewall::Table;
 use crate::host::forwarding::{Entry, Kind, Scope, Via};
 use crate::host::netlink::{Link, LinkFilter, LinkKind};
-use crate::spec::Mark;
+use crate::spec::{Mark, NetworkName};
 
-use super::{Owner, Uplink};
+use super::{Owner, Uplink, tables};
 
 /// What the host is like.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -25,6 +26,17 @@ pub struct Facts {
     pub ipv6: bool,
     /// VXLAN devices whose outer packets leave by one link (`dev`), by name, and that link.
     pub bound: BTreeMap<Arc<str>, Arc<str>>,
+    /// VXLAN devices of others for which nothing of ours sees to who sends to them, by name.
+    pub exposed: BTreeMap<Arc<str>, Exposed>,
+}
+
+/// A VXLAN device that hears everybody.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Exposed {
+    /// Its UDP port.
+    pub port: u16,
+    /// Where its filter would be, if it is the device of another network of ours.
+    pub table: Option<Table>,
 }
 
 /// What was read in one go.
@@ -52,7 +64,7 @@ pub(super) fn tells_of_segments(protocol: u8) -> bool {
 pub(super) async fn read(host: &Host, owner: &Owner) -> Result<Read> {
     let mut uplinks = BTreeMap::new();
     let mut devices = Vec::new();
-    let mut bound = BTreeMap::new();
+    let (mut bound, mut exposed) = (BTreeMap::new(), BTreeMap::new());
     let alias = owner.network.shared_alias();
     for link in host.netlink.links(LinkFilter::All).await? {
         if let LinkKind::Vxlan(vxlan) = &link.kind
@@ -60,7 +72,17 @@ pub(super) async fn read(host: &Host, owner: &Owner) -> Result<Read> {
         {
             bound.insert(link.name.as_str().into(), lower.as_str().into());
         }
-        if is_device(&link, owner, &alias) {
+        let is_device = is_device(&link, owner, &alias);
+        if let LinkKind::Vxlan(vxlan) = &link.kind
+            && !is_device
+        {
+            let table = table_of(&link);
+            if !is_filter(host, table.as_ref()).await {
+                let port = vxlan.port;
+                exposed.insert(link.name.as_str().into(), Exposed { port, table });
+            }
+        }
+        if is_device {
             devices.push(link.name);
         } else if !is_attachment(&link) {
             let name: Arc<str> = link.name.as_str().into();
@@ -105,6 +127,7 @@ pub(super) async fn read(host: &Host, owner: &Owner) -> Result<Read> {
         next_hops: host.forwarding.has_next_hops().await?,
         ipv6: has_ipv6(host).await?,
         bound,
+        exposed,
     };
     Ok(Read { facts, devices })
 }
@@ -113,6 +136,22 @@ pub(super) async fn read(host: &Host, owner: &Owner) -> Result<Read> {
 fn is_device(link: &Link, owner: &Owner, alias: &str) -> bool {
     let known = owner.devices.contains(&link.name) || matches!(link.kind, LinkKind::Vxlan(_));
     known && link.alias.as_deref() == Some(alias)
+}
+
+/// The table of the network whose device it is.
+fn table_of(link: &Link) -> Option<Table> {
+    let alias = link.alias.as_deref()?;
+    let network: NetworkName = alias.strip_prefix("cni:")?.parse().ok()?;
+    (network.shared_alias() == alias).then(|| tables::table(&network))
+}
+
+/// Whether the table has a filter: without one (`"filter": false`) the device hears everybody.
+async fn is_filter(host: &Host, table: Option<&Table>) -> bool {
+    let Some(table) = table else {
+        return false;
+    };
+    let chain = host.firewall.chain_rules(table, tables::FILTER).await;
+    chain.is_ok_and(|chain| chain.is_some())
 }
 
 /// A pod's: they come and go.

@@ -34,7 +34,7 @@ use crate::spec::NetworkName;
 pub use census::Census;
 pub use drops::{DropCount, DropReason};
 pub use engine::{Engine, Removal};
-pub use facts::Facts;
+pub use facts::{Exposed, Facts};
 pub use ids::NextHopIds;
 pub use items::{Item, Member};
 pub use report::{Count, Difference, DifferenceStep, Report, Thing};
@@ -92,6 +92,8 @@ pub struct Entrance {
     pub device: Option<Arc<str>>,
     /// [`Base::port`].
     pub port: Option<u16>,
+    /// [`Base::withheld`].
+    pub withheld: Option<String>,
     /// The links that bear this node's underlay addresses.
     pub uplinks: Vec<Arc<str>>,
 }
@@ -125,8 +127,10 @@ pub struct Base {
     pub items: Vec<Item>,
     /// The tunnel's device, where there is one: neighbours and forwarding entries of it are all ours.
     pub device: Option<Arc<str>>,
-    /// The tunnel's UDP port, where the table's filter sees to who sends to it: then a firewall may let everybody.
+    /// The tunnel's UDP port, where there is one.
     pub port: Option<u16>,
+    /// Why a firewall must not let everybody send to that port. `None` where the table's filter sees to it, for all who hear there.
+    pub withheld: Option<String>,
     /// Next hops lead to peers' underlay addresses. Then their ids follow from those, too: a peer that moves gets its new next
     /// hop beside the old one, and its routes change over, one by one and without a gap. Where it is `false` the next hop would
     /// be replaced, and each replacement makes the kernel walk all routes (`nexthop_replace_notify`).

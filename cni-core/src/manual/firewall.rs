@@ -56,9 +56,17 @@
 //! | the tunnel's device | `vxlan` |
 //! | the prefixes that hold all pods of the cluster (`clusterPrefixes`, Flannel's `Network`, `podNetworks`), or else each peer's | `host-gw`, `directRouting` |
 //!
-//! and opens the tunnel's UDP port in the zone of the links that bear the underlay's addresses, as long as the tunnel has its
-//! filter: then nobody but peers is heard there. With `"filter": false` that is the operator's to do:
-//! `firewall-cmd --permanent --add-port=4790/udp`. In the operator's words all of it is
+//! and opens the tunnel's UDP port in the zone of the links that bear the underlay's addresses, as long as nobody but peers is heard
+//! there. That is not so with `"filter": false`, nor where a device of others that has no filter hears at the same port, as Flannel's does at that of
+//! the classic data path. Then it is the operator's to do, for the nodes alone, and the agent's health page says so until there is such a rule.
+//! A device that comes later is noticed by the agent's next sweep, and without one when the node is brought up to date the next time:
+//!
+//! ```console
+//! # firewall-cmd --permanent --zone=public --add-rich-rule='rule family="ipv4" source address="192.0.2.0/24" port port="8472" protocol="udp" accept'
+//! # firewall-cmd --reload
+//! ```
+//!
+//! In the operator's words all of it is
 //!
 //! ```console
 //! # firewall-cmd --zone=trusted --add-interface=vxlan.1

@@ -6,7 +6,7 @@ use std::time::Duration;
 use cni_testkit::cluster::{Layout, Matrix, Node, await_condition};
 use cni_testkit::firewalld::{self, Firewalld};
 use cni_testkit::{Chain, Ping, Test, tests, workspace_plugin, workspace_plugin_dir};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::world::{
     CLUSTER, Classic, DEVICE, DataPath, Flow, HostGw, NETWORK, Net, Over, await_ready, page,
@@ -20,6 +20,8 @@ pub(crate) const TESTS: &[Test] = &tests![
     what_others_told_firewalld_stays_and_what_is_in_another_zone_is_reported::<Flow>,
     who_does_not_reach_firewalld_does_not_take_it_for_stopped::<Flow>,
     another_zone_takes_over_what_is_not_permanent_in_the_former_one::<Flow>,
+    the_port_is_not_opened_to_everybody_where_another_device_hears_everybody::<Classic>,
+    networks_of_one_port_open_it_if_all_have_filters_and_leave_it_to_each_other,
     firewalld_that_does_not_answer_holds_nobody_up::<Flow>,
 ];
 
@@ -268,6 +270,88 @@ fn another_zone_takes_over_what_is_not_permanent_in_the_former_one<P: Over>() {
     agent(ruled, "--cleanup");
     assert_eq!(of_zone("work"), ["eth0"]);
     assert_eq!(members(ruled), [first]);
+}
+
+fn the_port_is_not_opened_to_everybody_where_another_device_hears_everybody<P: Over>() {
+    let net = Net::build(&Layout::new(2), P::PATH.plugin(&json!({ "vni": 2 })));
+    let nodes = net.cluster.nodes();
+    let ruled = &nodes[0];
+    let _firewalld = ruled.run(Firewalld::start);
+    let port = P::PATH.port();
+    ruled.sh(&format!(
+        "ip link add flannel.1 type vxlan id 1 dstport {port} nolearning"
+    ));
+    let pods: Vec<_> = nodes.iter().map(|node| node.attach(&net.chain)).collect();
+    let once = || String::from_utf8(agent(ruled, "--once").stdout).expect("text");
+    let told = once();
+    let words = "nothing sees to who sends to flannel.1 at the same port";
+    assert!(
+        told.contains(words) && told.contains("--add-rich-rule="),
+        "{told}"
+    );
+    let mut wanted = ruled.pod_prefixes().to_vec();
+    wanted.insert(0, "vxlan.2".to_owned());
+    assert_eq!(members(ruled), wanted);
+    // As it is told.
+    let mut addresses = nodes[1].addresses().iter();
+    let peer = addresses.find(|address| address.is_ipv4());
+    let rule = format!(
+        r#"rule family="ipv4" source address="{}" port port="{port}" protocol="udp" accept"#,
+        peer.expect("an underlay of IPv4")
+    );
+    tell(ruled, "addRichRule", &["public", &rule, "0"]);
+    let told = once();
+    assert!(!told.contains("flannel.1"), "{told}");
+    assert_eq!(members(ruled), wanted);
+    Matrix::of(&pods).assert_all(4);
+    ruled.delete_link("flannel.1");
+    once();
+    wanted.push(format!("{port}/udp"));
+    assert_eq!(members(ruled), wanted);
+}
+
+fn networks_of_one_port_open_it_if_all_have_filters_and_leave_it_to_each_other() {
+    const FILE: &str = "/run/cni/other.json";
+    let net = Net::build(&Layout::new(2), Classic::PATH.plugin(&json!({})));
+    let ruled = net.cluster.node(0);
+    let nodes = net.cluster.describe(0..2).to_string();
+    let nodes = nodes.replace("10.244.", "10.245.");
+    ruled.write(FILE, &nodes.replace("fd00:244:", "fd00:245:"));
+    let _firewalld = ruled.run(Firewalld::start);
+    let one = ruled.read(NETWORK).expect("the first network's");
+    let other = |filter: bool| {
+        let plugin = Classic::PATH.plugin(&json!({
+            "cluster": { "file": FILE }, "attach": { "bridge": "cni1" },
+            "vni": 3, "routeProtocol": 168, "filter": filter
+        }));
+        json!({ "cniVersion": "1.1.0", "name": "other", "plugins": [plugin] })
+    };
+    let attach = |list: Value| ruled.attach(&Chain::new(list, &[&workspace_plugin_dir()]));
+    let told = |network: &str, task: &str| {
+        ruled.write(NETWORK, network);
+        String::from_utf8(agent(ruled, task).stdout).expect("text")
+    };
+    let port = format!("{}/udp", Classic::PATH.port());
+    let is_open = || members(ruled).contains(&port);
+    drop(ruled.attach(&net.chain));
+    assert!(is_open());
+    drop(attach(other(false)));
+    let words = "nothing sees to who sends to vxlan.3 at the same port";
+    let text = told(&one, "--once");
+    assert!(text.contains(words) && !is_open(), "{text}");
+    // That is the other one's flaw as well.
+    let text = told(&other(false).to_string(), "--once");
+    assert!(text.contains("the tunnel has no filter"), "{text}");
+    drop(attach(other(true)));
+    assert!(is_open());
+    for network in [&one, &other(true).to_string()] {
+        let text = told(network, "--once");
+        assert!(!text.contains("is not opened"), "{text}");
+    }
+    told(&other(true).to_string(), "--cleanup");
+    assert_eq!(members(ruled), wanted(&[ruled], Classic::PATH));
+    told(&one, "--cleanup");
+    assert_eq!(members(ruled), [""; 0]);
 }
 
 fn firewalld_that_does_not_answer_holds_nobody_up<P: Over>() {

@@ -21,7 +21,9 @@ impl Engine {
                 || known.is_uplink(index, name)
         };
         match event {
-            KernelEvent::Link { index, name, .. } => links(*index, name),
+            KernelEvent::Link { index, name, .. } => {
+                links(*index, name) || known.facts.exposed.contains_key(name.as_str())
+            }
             // Others' addresses matter only while this node's own are nowhere to be found.
             KernelEvent::Address { index, name } => links(*index, name) || known.is_homeless(),
             KernelEvent::Entry { entry, .. } => self.concerns_entry(known, entry),
@@ -30,7 +32,12 @@ impl Engine {
                 Key::Neighbour(link, _) | Key::Fdb(link, _) => device == Some(&**link),
                 Key::Route(..) | Key::Rule(..) => true,
             },
-            KernelEvent::Firewall { table } => *table == self.owner.table,
+            KernelEvent::Firewall { table } => {
+                // Another network has just made its device, and makes its filter.
+                let mut exposed = known.facts.exposed.values();
+                *table == self.owner.table
+                    || exposed.any(|exposed| exposed.table.as_ref() == Some(table))
+            }
             KernelEvent::Overrun => true,
         }
     }

@@ -448,6 +448,7 @@ impl Known {
         Entrance {
             device: self.base.device.clone(),
             port: self.base.port,
+            withheld: self.base.withheld.clone(),
             uplinks: uplinks.map(|uplink| uplink.link.clone()).collect(),
         }
     }

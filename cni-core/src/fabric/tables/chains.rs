@@ -10,7 +10,7 @@ use crate::host::firewall::{
 
 use super::super::Census;
 use super::sets::{FAMILIES, Set, from_sets, full_length, lengths};
-use super::{Inner, Tunnel};
+use super::{FILTER, Inner, Tunnel};
 
 /// `NF_IP_PRI_NAT_SRC`.
 const SRCNAT: i32 = 100;
@@ -136,7 +136,7 @@ pub(super) fn input(tunnel: &Tunnel, census: &Census) -> ChainSpec {
         rules.push(Rule::new([stranger], drop()));
     }
     rules.push(Rule::new([], drop()));
-    ChainSpec::base("input", filter(HookPoint::Input, EARLY), rules)
+    ChainSpec::base(FILTER, filter(HookPoint::Input, EARLY), rules)
 }
 
 fn filter(point: HookPoint, priority: i32) -> Hook {

@@ -59,6 +59,9 @@ use super::{Census, Item, Member};
 use chains::{input, postrouting, untracked};
 use sets::{Set, full_length, length_of, peer_sets, pod_sets};
 
+/// The chain that sees to who sends to the tunnel.
+pub(super) const FILTER: &str = "input";
+
 /// What a network's table is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Purpose {

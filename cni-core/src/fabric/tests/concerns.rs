@@ -8,8 +8,10 @@ use crate::host::forwarding::{
     Entry, FdbEntry, Hop, Key, Neighbour, NextHop, PolicyRule, Route, Via,
 };
 use crate::host::monitor::KernelEvent;
+use crate::spec::NetworkName;
 
 use super::engine::{engine, node, peers, view};
+use super::facts::vxlan;
 use super::tiny::{DEVICE, FLOW, PROTOCOL};
 
 async fn settled() -> Engine {
@@ -97,6 +99,28 @@ fn rule(protocol: u8) -> KernelEvent {
 async fn an_engine_that_knows_nothing_is_concerned_by_everything() {
     let (_, host) = node().await;
     assert!(engine(&host, FLOW).concerns(&link(99, "cali0")));
+}
+
+#[tokio::test]
+async fn devices_that_hear_everybody_are_of_concern_and_where_their_filters_would_be() {
+    let (_, host) = node().await;
+    let other: NetworkName = "others".parse().unwrap();
+    for (name, vni, alias) in [
+        ("flannel.7", 7, None),
+        ("vxlan.8", 8, Some(other.shared_alias())),
+    ] {
+        vxlan(&host, name, vni, alias).await;
+    }
+    let mut engine = engine(&host, FLOW);
+    engine.full(&view(&peers(3)), Removal::Allowed).await;
+    for event in [
+        link(99, "flannel.7"),
+        link(99, "vxlan.8"),
+        firewall(tables::table(&other)),
+    ] {
+        assert!(engine.concerns(&event), "{event:?}");
+    }
+    assert!(!engine.concerns(&firewall(tables::table(&"third".parse().unwrap()))));
 }
 
 #[tokio::test]

@@ -2,11 +2,69 @@
 
 use ipnetwork::IpNetwork;
 
+use crate::fabric::tables;
 use crate::fabric::{Fabric, facts};
+use crate::host::Host;
+use crate::host::firewall::FirewallChange;
 use crate::host::forwarding::{Change, Entry, Hop, Route, Via};
+use crate::host::netlink::{LinkSettings, NetlinkChange, NetlinkExt, NewLink, NewLinkKind, Vxlan};
+use crate::spec::NetworkName;
 
 use super::engine::node;
 use super::tiny::{FLOW, PROTOCOL};
+
+/// A VXLAN device at Flannel's port.
+pub(super) async fn vxlan(host: &Host, name: &str, vni: u32, alias: Option<String>) {
+    let kind = NewLinkKind::Vxlan(Vxlan::new(vni, 8472));
+    let settings = LinkSettings {
+        alias,
+        ..LinkSettings::default()
+    };
+    let link = name.to_owned();
+    for change in [
+        NetlinkChange::LinkAdd(NewLink::new(name, kind)),
+        NetlinkChange::LinkSet { link, settings },
+    ] {
+        host.netlink.apply_one(change).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn who_hears_at_a_port_without_a_filter_of_a_network_is_known() {
+    let (_, host) = node().await;
+    let other: NetworkName = "others".parse().unwrap();
+    let own = FLOW.owner().network.shared_alias();
+    for (name, vni, alias) in [
+        ("own", 1, Some(own)),
+        ("another", 2, Some(other.shared_alias())),
+        ("flannel.3", 3, None),
+        ("strange", 4, Some("cni:".to_owned())),
+    ] {
+        vxlan(&host, name, vni, alias).await;
+    }
+    let exposed = async || {
+        let read = facts::read(&host, &FLOW.owner()).await.unwrap();
+        let exposed = read.facts.exposed.into_iter();
+        let exposed = exposed.map(|(name, exposed)| format!("{name} {}", exposed.port));
+        exposed.collect::<Vec<String>>()
+    };
+    assert_eq!(
+        exposed().await,
+        ["another 8472", "flannel.3 8472", "strange 8472"]
+    );
+    let table = tables::table(&other);
+    for change in [
+        FirewallChange::TableAdd(table.clone()),
+        FirewallChange::ChainAdd {
+            table,
+            chain: "input".to_owned(),
+            hook: None,
+        },
+    ] {
+        host.firewall.commit(&[change]).await.unwrap();
+    }
+    assert_eq!(exposed().await, ["flannel.3 8472", "strange 8472"]);
+}
 
 #[tokio::test]
 async fn routes_of_people_say_what_is_in_a_segment_and_others_do_not() {

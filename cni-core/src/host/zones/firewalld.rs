@@ -185,6 +185,13 @@ impl HostZones for Firewalld {
         Ok(found == Ok(Answer::Truth(true)))
     }
 
+    fn opens(&self, zone: &str, port: u16) -> Result<bool> {
+        let rules = self.listed("getRichRules", zone)?;
+        let element = format!(" port port=\"{port}\" protocol=\"udp\" ");
+        let opens = |rule: &String| rule.contains(&element) && rule.contains(" accept");
+        Ok(rules.iter().any(opens))
+    }
+
     fn members(&self, zone: &str) -> Result<Vec<ZoneMember>> {
         let interfaces = self.listed("getInterfaces", zone)?.into_iter();
         let mut members: Vec<ZoneMember> = interfaces.map(ZoneMember::Interface).collect();

@@ -65,6 +65,12 @@ pub trait HostZones: Send + Sync + fmt::Debug {
     /// As [`HostZones::members`].
     fn has(&self, zone: &str, member: &ZoneMember) -> Result<bool>;
 
+    /// Whether a rule of the zone's own lets somebody in to this UDP port (a rich rule), be it not everybody.
+    ///
+    /// # Errors
+    /// As [`HostZones::members`].
+    fn opens(&self, zone: &str, port: u16) -> Result<bool>;
+
     /// The interfaces and sources of the zone.
     ///
     /// # Errors
@@ -127,6 +133,10 @@ impl HostZones for NoZones {
     }
 
     fn has(&self, _: &str, _: &ZoneMember) -> Result<bool> {
+        Ok(true)
+    }
+
+    fn opens(&self, _: &str, _: u16) -> Result<bool> {
         Ok(true)
     }
 

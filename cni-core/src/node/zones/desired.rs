@@ -30,6 +30,7 @@ pub fn wanted<'a>(input: &Input<'_>, peers: impl Iterator<Item = &'a Node>) -> W
     let Entrance {
         device,
         port,
+        withheld,
         uplinks,
     } = input.entrance;
     let interface = |device: &Arc<str>| ZoneMember::Interface(device.to_string());
@@ -42,6 +43,7 @@ pub fn wanted<'a>(input: &Input<'_>, peers: impl Iterator<Item = &'a Node>) -> W
         members.extend(all.map(|prefix| ZoneMember::Source(holder(*prefix, input.cluster))));
     }
     Wanted {
+        withheld: withheld.clone(),
         zone: input.zone.to_owned(),
         members,
         port: port.map(|port| (port, uplinks.iter().map(|link| link.to_string()).collect())),

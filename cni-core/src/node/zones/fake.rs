@@ -24,6 +24,8 @@ pub(crate) struct Fake {
     pub(crate) stopped: bool,
     /// What it refuses to have in another zone.
     pub(crate) permanent: Option<&'static str>,
+    /// The zone in which a rule lets somebody in to the port.
+    pub(crate) opened: Option<&'static str>,
     /// Is called whenever it is asked what is in a zone, or to add to it.
     pub(crate) asked: Option<Box<dyn Fn() + Send + Sync>>,
 }
@@ -80,6 +82,10 @@ impl HostZones for Fake {
 
     fn has(&self, zone: &str, member: &ZoneMember) -> Result<bool> {
         self.call(|members| Ok(members.contains(&(zone.to_owned(), member.clone()))))
+    }
+
+    fn opens(&self, zone: &str, _: u16) -> Result<bool> {
+        self.call(|_| Ok(self.opened == Some(zone)))
     }
 
     fn members(&self, zone: &str) -> Result<Vec<ZoneMember>> {
@@ -146,6 +152,7 @@ pub(crate) fn needs(members: &[&str]) -> Wanted {
         zone: "trusted".to_owned(),
         members: members.iter().map(|text| member(text)).collect(),
         port: None,
+        withheld: None,
     }
 }
 

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | the node's own pod prefixes, as sources | what its pods send |
 //! | the tunnel's device | what comes in by the tunnel, whoever sends it: the table's filter has seen to that |
-//! | the tunnel's UDP port, in the zone of the links that bear the underlay's addresses, as long as there is the filter | the tunnel's packets |
+//! | the tunnel's UDP port, in the zone of the links that bear the underlay's addresses, as long as a filter sees to who sends to all that hear there | the tunnel's packets |
 //! | where peers' packets come by the uplink (`host-gw`, `directRouting`): the prefixes that hold all pods of the cluster, as sources; each peer's where those are not known | what peers' pods send |
 //!
 //! Answers are let through as firewalld does it, by the connection. So the members are as many as the node has prefixes, and
@@ -52,4 +52,13 @@ pub struct Wanted {
     pub members: BTreeSet<ZoneMember>,
     /// The tunnel's port, which has to be open in the zones of these links.
     pub port: Option<(u16, BTreeSet<String>)>,
+    /// Why it must not be opened to everybody, if it must not: then it is told where nobody else has opened it.
+    pub withheld: Option<String>,
+}
+
+impl Wanted {
+    /// The port that may be opened.
+    fn open(&self) -> Option<&(u16, BTreeSet<String>)> {
+        self.port.as_ref().filter(|_| self.withheld.is_none())
+    }
 }

@@ -1,6 +1,6 @@
 //! Makes the zone be as it is wanted: only the differences, and each of them written down before it is made.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Record, Wanted};
 use crate::error::{Error, ErrorKind, Result};
@@ -74,7 +74,34 @@ fn attempt(
         outcome = work.remove(&look.wanted);
     }
     work.write()?;
-    outcome
+    outcome?;
+    passed.flaws.extend(closed(zones, wanted, goes_on)?);
+    Ok(())
+}
+
+/// Where the tunnel's port must not be opened to everybody, and nobody else has opened it, be it to some.
+fn closed(
+    zones: &dyn HostZones,
+    wanted: &Wanted,
+    goes_on: &dyn Fn() -> bool,
+) -> Result<Vec<String>> {
+    let (Some((port, links)), Some(why)) = (&wanted.port, &wanted.withheld) else {
+        return Ok(Vec::new());
+    };
+    let mut flaws = BTreeMap::new();
+    for link in links {
+        in_time(goes_on)?;
+        let zone = zones.zone_of(link)?;
+        if !zones.has(&zone, &ZoneMember::Port(*port))? && !zones.opens(&zone, *port)? {
+            let words = format!(
+                "the tunnel's port {port}/udp is not opened in firewalld's zone {zone}, as {why}: where peers are not let in by other \
+                 means, do it for them alone: firewall-cmd --zone={zone} --add-rich-rule='rule family=\"ipv4\" source \
+                 address=\"NODES\" port port=\"{port}\" protocol=\"udp\" accept', NODES being a prefix of their addresses"
+            );
+            flaws.insert(zone, words);
+        }
+    }
+    Ok(flaws.into_values().collect())
 }
 
 /// What is wanted, by zone, and what of it is not there.
@@ -87,23 +114,16 @@ type InZone = (String, ZoneMember);
 
 /// Asks what there is, for as long as it goes on.
 fn look(zones: &dyn HostZones, wanted: &Wanted, goes_on: &dyn Fn() -> bool) -> Result<Look> {
-    let in_time = || match goes_on() {
-        true => Ok(()),
-        false => Err(Error::new(
-            ErrorKind::TryAgain,
-            "firewalld takes long to tell what is in its zones",
-        )),
-    };
-    in_time()?;
+    in_time(goes_on)?;
     let present: BTreeSet<ZoneMember> = zones.members(&wanted.zone)?.into_iter().collect();
     let in_zone = |member: &ZoneMember| (wanted.zone.clone(), member.clone());
     let mut look = Look {
         wanted: wanted.members.iter().map(in_zone).collect(),
         lacking: wanted.members.difference(&present).map(in_zone).collect(),
     };
-    if let Some((port, links)) = &wanted.port {
+    if let Some((port, links)) = wanted.open() {
         for link in links {
-            in_time()?;
+            in_time(goes_on)?;
             let zone = zones.zone_of(link)?;
             let port = ZoneMember::Port(*port);
             if look.wanted.contains(&(zone.clone(), port.clone())) {
@@ -358,6 +378,16 @@ fn unreached(dir: &StateDir, record: &Record) -> Error {
         commands.join("; ")
     );
     Error::new(ErrorKind::NotAvailable, message)
+}
+
+fn in_time(goes_on: &dyn Fn() -> bool) -> Result<()> {
+    match goes_on() {
+        true => Ok(()),
+        false => Err(Error::new(
+            ErrorKind::TryAgain,
+            "firewalld takes long to tell what is in its zones",
+        )),
+    }
 }
 
 fn late(left: usize) -> Error {

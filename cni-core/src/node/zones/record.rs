@@ -28,6 +28,7 @@ struct Wire {
     zone: String,
     wanted: Members,
     port: Option<(u16, BTreeSet<String>)>,
+    withheld: Option<String>,
     added: Vec<(String, Members)>,
 }
 
@@ -80,23 +81,23 @@ impl Record {
         (zone, port): (&str, u16),
         needs: &dyn Fn(&BTreeSet<String>) -> Result<bool>,
     ) -> Result<bool> {
-        let needs_it = |record: &Record| match &record.wanted.port {
-            Some((number, links)) if *number == port => needs(links),
-            _ => Ok(false),
+        let of_port = |wanted: &Wanted| {
+            let (number, links) = wanted.open()?;
+            (*number == port).then(|| links.clone())
+        };
+        let needs_it = |wanted: &Wanted| match of_port(wanted) {
+            Some(links) => needs(&links),
+            None => Ok(false),
         };
         for directory in others(dir) {
             match read(&directory)? {
-                Some(record) if needs_it(&record)? => {}
+                Some(record) if needs_it(&record.wanted)? => {}
                 _ => continue,
             }
             let _alone = alone(&directory)?;
             // It may have left meanwhile: from then on it does not look what else is its own.
             if let Some(mut record) = read(&directory)?
-                && record
-                    .wanted
-                    .port
-                    .as_ref()
-                    .is_some_and(|(number, _)| *number == port)
+                && of_port(&record.wanted).is_some()
             {
                 record
                     .added
@@ -197,6 +198,7 @@ fn text(record: &Record) -> String {
         zone: record.wanted.zone.clone(),
         wanted: members(record.wanted.members.iter()),
         port: record.wanted.port.clone(),
+        withheld: record.wanted.withheld.clone(),
         added: added.collect(),
     };
     // Strings and lists of them always are JSON.
@@ -229,6 +231,7 @@ fn parse(text: &[u8]) -> Option<Record> {
             zone: wire.zone,
             members: parsed(wire.wanted)?,
             port: wire.port,
+            withheld: wire.withheld,
         },
         added,
     })

@@ -249,6 +249,39 @@ fn the_port_is_opened_in_every_zone_that_the_uplinks_are_in_the_pods_own_among_t
     );
 }
 
+#[test]
+fn a_port_that_must_not_be_opened_to_everybody_is_closed_again_and_told() {
+    let (dir, mut zones) = (Dir::new(), Fake::with(&[("work", "eth1")]));
+    let mut wanted = tunnel("10.1.0.0/24", &["eth0", "eth1"]);
+    dir.pass(&zones, &wanted);
+    assert_eq!(zones.members_of("public"), ["8472/udp"]);
+    wanted.withheld = Some("flannel.1 is there".to_owned());
+    let passed = dir.pass(&zones, &wanted);
+    assert_eq!(told(&passed.removed), ["8472/udp", "8472/udp"]);
+    let [public, work] = &passed.flaws[..] else {
+        panic!("{passed:?}");
+    };
+    for words in [
+        "flannel.1 is there",
+        r#"firewall-cmd --zone=public --add-rich-rule='rule family="ipv4" source address="NODES" port port="8472" protocol="udp" accept'"#,
+    ] {
+        assert!(public.contains(words), "{words}: {public}");
+    }
+    assert!(work.contains("zone work"), "{work}");
+    // Who has opened it has seen to it, be it to everybody.
+    zones.opened = Some("public");
+    let port = ("work".to_owned(), member("8472"));
+    zones.members.lock().unwrap().insert(port);
+    let passed = dir.pass(&zones, &wanted);
+    assert_eq!((passed.removed, passed.flaws), (vec![], vec![]));
+    // Nobody leaves it to such a network.
+    let beside = dir.beside();
+    zones.members = Fake::with(&[]).members;
+    beside.pass(&zones, &tunnel("10.2.0.0/24", &["eth0"]));
+    withdraw(&zones, &beside.state, true).unwrap();
+    assert_eq!(zones.members_of("public"), [""; 0]);
+}
+
 /// A prefix, and the port where these links are.
 fn tunnel(prefix: &str, links: &[&str]) -> Wanted {
     let mut wanted = needs(&[prefix]);
@@ -337,6 +370,7 @@ fn peers_count_only_where_their_packets_come_by_the_uplink_and_nobody_knows_what
     let tunnel = Entrance {
         device: Some("vxlan.1".into()),
         port: Some(4790),
+        withheld: None,
         uplinks: vec!["eth0".into()],
     };
     let members = |direct, cluster: &[_], entrance| {
@@ -370,6 +404,7 @@ fn the_file_says_again_what_was_written() {
     let dir = Dir::new();
     let mut wanted = needs(&["vxlan.1", "10.1.0.0/24", "fd00:1::/64"]);
     wanted.port = Some((8472, ["eth0".to_owned()].into()));
+    wanted.withheld = Some("it is".to_owned());
     let added = [
         ("trusted", "vxlan.1"),
         ("trusted", "10.1.0.0/24"),
