@@ -82,7 +82,7 @@
 //! | it starts anew while the server is away | what an earlier agent made stays, and pods with it; new pods wait |
 //! | the Node has no `podCIDRs` yet | no new pods; it is looked for every few seconds |
 //! | the Node is not there | no new pods, `/readyz` says so; what is there stays connected. Other nodes forget this one with its object |
-//! | the Node was made anew, with other `podCIDRs` | its object tells the new ones. New pods wait while pods of this node have addresses of the former ones, which may be another node's by now; `/readyz` and STATUS say which |
+//! | the Node was made anew, with other `podCIDRs` | its object tells the new ones. New pods wait while pods of this node have addresses of the former ones, which may be another node's by now; `/readyz` and STATUS say which. An agent in a container needs `/var/lib/cni/networks` (`ipam.dataDir`) for that, to read; the manifests mount it |
 //! | somebody changes or removes this node's object, condition or annotations | object and annotations are put right, once a second at most; the condition with the next look at the Node, 5 to 8 minutes later at most |
 //! | a Node goes | other nodes remove it when they are told that its object has gone, or that a whole list has it not; never because a connection broke |
 //! | a right is missing | what may be done is; `/readyz` names it |

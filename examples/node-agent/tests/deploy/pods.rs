@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use cni_core::ipam::DEFAULT_DATA_DIR;
 use node_agent::args::{Args, Task};
 use serde_json::{Value, json};
 
-use crate::{CONFLIST, document, texts};
+use crate::{CONFLIST, document, files, read, texts};
 
 /// The arguments of a container, as the agent takes them.
 fn parsed(container: &Value) -> Args {
@@ -45,11 +46,20 @@ fn on_host(
     mounts: &BTreeMap<PathBuf, String>,
     paths: &BTreeMap<String, String>,
 ) -> PathBuf {
+    // The innermost one.
     let (at, name) = mounts
         .iter()
-        .find(|(at, _)| path.starts_with(at))
+        .rfind(|(at, _)| path.starts_with(at))
         .unwrap_or_else(|| panic!("{} is in no volume", path.display()));
     Path::new(&paths[name]).join(path.strip_prefix(at).unwrap())
+}
+
+/// What is at a path in the container may be written, as far as the mount has a say.
+#[track_caller]
+fn is_writable(path: &Path, container: &Value) -> bool {
+    let mut mounts = container["volumeMounts"].as_array().into_iter().flatten();
+    let mount = mounts.find(|mount| mount["mountPath"] == path.display().to_string());
+    mount.expect("a mount")["readOnly"] != true
 }
 
 #[test]
@@ -97,6 +107,26 @@ fn the_agents_arguments_are_ones_that_it_takes_and_lead_to_the_host() {
 }
 
 #[test]
+fn the_agent_reads_which_addresses_pods_have_where_plugins_keep_them() {
+    let pod = &document("base/daemonset.yaml")["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    let (mounts, paths) = (mounts(container), hosts_paths(pod));
+    let kept = Path::new(DEFAULT_DATA_DIR);
+    assert_eq!(on_host(kept, &mounts, &paths), kept);
+    assert!(!is_writable(kept, container));
+    // No configuration has them elsewhere, and no component has other mounts in this place.
+    for path in files() {
+        let text = read(&path);
+        if path.ends_with(".conflist") {
+            let list: Value = serde_json::from_str(&text).expect("JSON");
+            assert_eq!(list["plugins"][0]["ipam"].get("dataDir"), None, "{path}");
+        } else if path.starts_with("components") && !path.starts_with("components/uninstall") {
+            assert!(!text.contains(DEFAULT_DATA_DIR), "{path}");
+        }
+    }
+}
+
+#[test]
 fn uninstalling_undoes_what_the_agents_arguments_do() {
     let base = document("base/daemonset.yaml");
     let patch = document("components/uninstall/daemonset.yaml");
@@ -130,15 +160,18 @@ fn uninstalling_undoes_what_the_agents_arguments_do() {
         )
     );
     assert_eq!(args.plugins, parsed(&before["initContainers"][0]).plugins);
-    let mut paths = hosts_paths(&before);
-    paths.extend(hosts_paths(&after));
+    // The volumes are the base's.
+    assert_eq!(after.get("volumes"), None);
+    let paths = hosts_paths(&before);
     let mounts = mounts(container);
     assert_eq!(
         on_host(&args.plugins, &mounts, &paths),
         Path::new("/opt/cni/bin")
     );
-    let addresses = Path::new("/var/lib/cni/networks");
-    assert_eq!(on_host(addresses, &mounts, &paths), addresses);
+    // Under the agent's path, so that it takes the place of the agent's mount: addresses that were left are given back.
+    let kept = Path::new(DEFAULT_DATA_DIR);
+    assert_eq!(on_host(kept, &mounts, &paths), kept);
+    assert!(is_writable(kept, container));
 }
 
 #[test]
@@ -169,6 +202,7 @@ fn containers_have_no_more_rights_than_they_need() {
         "/opt/cni/bin",
         "/etc/cni/net.d",
         "/run/cni-fabric",
+        "/var/lib/cni/networks",
         "/proc/sys/net",
     ];
     assert_eq!(
