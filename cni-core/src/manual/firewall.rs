@@ -75,7 +75,7 @@
 //! ```
 //!
 //! * It is firewalld's running configuration, which a reload or a start forgets. The agent follows firewalld on the message bus and
-//!   tells it again at once; without an agent the next ADD does. Until then CHECK and STATUS (51) say
+//!   tells it again at once, also one that starts while its source of nodes is away; without an agent the next ADD does. Until then CHECK and STATUS (51) say
 //!   `firewalld does not know ...`. What is in the permanent configuration is not touched: put it there to be independent of that.
 //! * What somebody else has told firewalld stays, and what he has put into another zone is left there and reported.
 //! * Another `firewalldZone` gets at once, or with the next ADD, what the former one was given.

@@ -36,7 +36,7 @@
 //! | a node comes, changes or goes | its own entries are changed, and nothing is read. Many changes at once are one batch |
 //! | somebody changes what is ours | some milliseconds later everything is compared and put right: device, addresses, neighbours, forwarding entries, next hops, routes, rules, nftables. Against a program that does so all the time, it takes a fifth of the time at most |
 //! | another program has a route to a peer's pods | it is left alone, ours takes precedence, and it is reported |
-//! | firewalld is reloaded, starts, or somebody takes out what it was told | it is told again at once, by a thread that may wait for it; health says what it does not know, or that it does not answer |
+//! | firewalld is reloaded, starts, or somebody takes out what it was told | it is told again at once, by a thread that may wait for it; from the start on, also where the source is away: then what an earlier agent or a plugin told it. Health says what it does not know, or that it does not answer |
 //! | the uplink goes, comes, or gets another name or address | what depends on it is made anew |
 //! | the file breaks or goes | what worked stays in force, and is repaired; the pages say line, column and what to do |
 //! | this node is not in the file | it keeps what it has, is not ready, and says so |

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
+use std::io;
 use std::sync::Arc;
 
 use cni_core::cluster::View;
@@ -108,8 +109,7 @@ async fn serve(args: Args, maker: Maker, manager: &Manager) -> Result<Done> {
     let notify = Notify::new(&environment)
         .map_err(failed("could not reach the service manager".to_owned()))?;
     let setup = maker.setup()?;
-    let keeper = Keeper::start(maker.host().zones.clone(), maker.state_dir());
-    let keeper = keeper.map_err(failed("could not start a thread".to_owned()))?;
+    let keeper = zone_keeper(&maker).map_err(failed("could not start a thread".to_owned()))?;
     tracing::info!(
         network = %maker.network().node.network,
         config = %args.config.display(),
@@ -129,6 +129,16 @@ async fn serve(args: Args, maker: Maker, manager: &Manager) -> Result<Done> {
         text: String::new(),
         complete: true,
     })
+}
+
+/// From the start on firewalld is told what it was told before: the source may be away, and the kernel stays as it was meanwhile.
+fn zone_keeper(maker: &Maker) -> io::Result<Keeper> {
+    let dir = maker.state_dir();
+    let keeper = Keeper::start(maker.host().zones.clone(), dir.clone())?;
+    if let Some(wanted) = maker.zoning().former(&dir) {
+        keeper.want(wanted, false, true);
+    }
+    Ok(keeper)
 }
 
 async fn once(maker: &Maker) -> Result<Done> {

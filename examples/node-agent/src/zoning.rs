@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use cni_core::cluster::View;
-use cni_core::node::zones::{self, Input, Keeper, Wanted};
+use cni_core::node::StateDir;
+use cni_core::node::zones::{self, Input, Keeper, Record, Wanted};
 use ipnetwork::IpNetwork;
 
 use crate::programmer::Connection;
@@ -36,6 +37,19 @@ impl Zoning {
             cluster,
         };
         zones::wanted(&input, view.peers().map(|peer| &**peer))
+    }
+
+    /// What a node needs to be in the zone that is connected as an earlier process has left it; `None` where firewalld did not rule
+    /// it then.
+    pub fn former(&self, dir: &StateDir) -> Option<Wanted> {
+        let record = Record::read(dir).unwrap_or_else(|error| {
+            tracing::warn!("{}", error.chain());
+            None
+        });
+        record.map(|record| Wanted {
+            zone: self.zone.clone(),
+            ..record.wanted
+        })
     }
 }
 
@@ -113,5 +127,39 @@ impl Zones {
             Some(keeper) => keeper.looked().await,
             None => std::future::pending().await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cni_core::host::zones::ZoneMember;
+    use cni_core::node::NodeConfig;
+    use cni_core::spec::NetworkConfig;
+
+    use super::*;
+
+    #[test]
+    fn what_was_wanted_before_is_wanted_in_the_zone_that_is_configured_now() {
+        let directory = tempfile::tempdir().unwrap();
+        let text = format!(
+            r#"{{"cniVersion":"1.1.0","name":"pods","cluster":{{"file":"/c"}},"stateDir":"{}"}}"#,
+            directory.path().display()
+        );
+        let config = NetworkConfig::parse(text.as_bytes()).unwrap();
+        let dir = StateDir::of(&NodeConfig::parse(&config).unwrap());
+        let zoning = Zoning {
+            zone: "pods".to_owned(),
+            direct: false,
+        };
+        assert_eq!(zoning.former(&dir), None);
+        std::fs::create_dir_all(dir.path()).unwrap();
+        let file = r#"{"zone":"trusted","wanted":{"interfaces":["vxlan.1"],"sources":[],"ports":[]},"port":null,"added":[]}"#;
+        std::fs::write(dir.path().join("zones.json"), file).unwrap();
+        let wanted = Wanted {
+            zone: "pods".to_owned(),
+            members: [ZoneMember::Interface("vxlan.1".to_owned())].into(),
+            ..Wanted::default()
+        };
+        assert_eq!(zoning.former(&dir), Some(wanted));
     }
 }

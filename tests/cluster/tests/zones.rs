@@ -17,6 +17,7 @@ pub(crate) const TESTS: &[Test] = &tests![
     pods_of_all_nodes_talk_where_firewalld_rules::<Classic>,
     pods_of_all_nodes_talk_where_firewalld_rules::<HostGw>,
     an_agent_tells_firewalld_again_what_it_has_forgotten::<HostGw>,
+    what_firewalld_was_told_is_kept_by_an_agent_whose_source_is_away::<Flow>,
     what_others_told_firewalld_stays_and_what_is_in_another_zone_is_reported::<Flow>,
     who_does_not_reach_firewalld_does_not_take_it_for_stopped::<Flow>,
     another_zone_takes_over_what_is_not_permanent_in_the_former_one::<Flow>,
@@ -166,6 +167,41 @@ fn an_agent_tells_firewalld_again_what_it_has_forgotten<P: Over>() {
     drop(agents);
     agent(ruled, "--cleanup");
     assert_eq!(members(ruled), [""; 0]);
+}
+
+fn what_firewalld_was_told_is_kept_by_an_agent_whose_source_is_away<P: Over>() {
+    let net = Net::build(&Layout::new(2), P::PATH.plugin(&json!({})));
+    let nodes: Vec<&Node> = net.cluster.nodes().iter().collect();
+    let ruled = nodes[0];
+    let _firewalld = ruled.run(Firewalld::start);
+    let mut agents = net.start_agents(&[0, 1]);
+    let pods: Vec<_> = nodes.iter().map(|node| node.attach(&net.chain)).collect();
+    let wanted = wanted(&nodes, P::PATH);
+    assert_eq!(members(ruled), wanted);
+    drop(agents.remove(0));
+    ruled.sh(&format!("rm {CLUSTER}"));
+    ruled.run(firewalld::reload);
+    assert_eq!(members(ruled), [""; 0]);
+    let agent = net.start_agent(ruled);
+    let again = |what: &str| {
+        await_condition(&format!("{what}: {}", agent.log()), || {
+            members(ruled) == wanted
+        });
+    };
+    again("it is told by an agent that starts");
+    ruled.run(firewalld::reload);
+    again("it is told again after a reload");
+    Matrix::of(&pods).assert_all(4);
+    await_condition("the source is away", || {
+        let page = page(ruled, "/readyz").unwrap_or_default();
+        page.contains("the source has not told of all nodes yet")
+    });
+    // One that knows the nodes again sees to what is wanted then.
+    let file = net.cluster.describe(0..2);
+    ruled.write(CLUSTER, &file.to_string());
+    await_ready(ruled, &agent);
+    ruled.run(firewalld::reload);
+    again("it is told again when the source is back");
 }
 
 fn what_others_told_firewalld_stays_and_what_is_in_another_zone_is_reported<P: Over>() {
