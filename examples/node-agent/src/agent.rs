@@ -383,6 +383,7 @@ impl Agent {
         let mut status = self.status.lock();
         status.see(&self.view);
         status.zones = self.zones.flaws();
+        self.news.zones(&self.zones.changes(), now);
         let tenure = self.setup.tenure.as_ref();
         status.standing = tenure.map(Tenure::standing);
         status.confirmed = tenure.and_then(Tenure::confirmed);

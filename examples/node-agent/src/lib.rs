@@ -81,7 +81,7 @@
 //! | `--install DIR`: `DIR/.cni-fabric.json` | which plugins in `DIR` are ours |
 //!
 //! systemd is told when the node is connected (`READY=1`), how it is (`STATUS=`), and that the agent lives (`WATCHDOG=1`).
-//! A line is logged for each change and each repair, at most twenty in a second, then their number.
+//! A line is logged for each change, each repair and whatever firewalld is told, at most twenty in a second, then their number.
 //!
 //! # How it is made
 //!

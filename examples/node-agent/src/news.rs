@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use cni_core::cluster::{Conflict, Node, NodeChange};
+use cni_core::node::zones::Changes;
 use tokio::time::Instant;
 
 use crate::limit::Limit;
@@ -23,6 +24,7 @@ pub struct News {
     unreachable: BTreeMap<Arc<str>, String>,
     conflicts: BTreeSet<Conflict>,
     clashes: Vec<String>,
+    zones: Vec<String>,
     errors: Vec<String>,
     away: Option<String>,
     rejected: Option<String>,
@@ -47,6 +49,7 @@ impl Default for News {
             unreachable: BTreeMap::new(),
             conflicts: BTreeSet::new(),
             clashes: Vec::new(),
+            zones: Vec::new(),
             errors: Vec::new(),
             away: None,
             rejected: None,
@@ -91,6 +94,16 @@ impl News {
         }
     }
 
+    /// firewalld was told something.
+    pub fn zones(&mut self, changes: &Changes, now: Instant) {
+        for member in &changes.added {
+            self.note(now, || format!("firewalld was told of {member}"));
+        }
+        for member in &changes.removed {
+            self.note(now, || format!("firewalld was told to forget {member}"));
+        }
+    }
+
     /// What is otherwise than before.
     pub fn status(&mut self, status: &Status, now: Instant) {
         self.source(status, now);
@@ -114,15 +127,18 @@ impl News {
         for old in before.difference(&status.conflicts) {
             self.note(now, || format!("{} is no longer in dispute", old.what));
         }
-        let before = std::mem::replace(&mut self.clashes, status.clashes.clone());
-        for new in status
-            .clashes
-            .iter()
-            .filter(|clash| !before.contains(clash))
-        {
+        let clashes = std::mem::replace(&mut self.clashes, status.clashes.clone());
+        self.warn_of(&status.clashes, &clashes, now);
+        let zones = std::mem::replace(&mut self.zones, status.zones.clone());
+        self.warn_of(&status.zones, &zones, now);
+        self.readiness(status, now);
+    }
+
+    /// What was not so before.
+    fn warn_of(&mut self, all: &[String], before: &[String], now: Instant) {
+        for new in all.iter().filter(|words| !before.contains(words)) {
             self.warn(now, || new.clone());
         }
-        self.readiness(status, now);
     }
 
     fn source(&mut self, status: &Status, now: Instant) {
@@ -232,6 +248,7 @@ mod tests {
     use std::time::Duration;
 
     use cni_core::cluster::NodeUid;
+    use cni_core::host::zones::ZoneMember;
 
     use super::*;
 
@@ -282,6 +299,48 @@ mod tests {
             ["182 more lines in one second were left out"]
         );
         assert_eq!(news.due(), None);
+    }
+
+    #[test]
+    fn what_firewalld_is_told_is_a_line_and_what_it_refuses_a_warning() {
+        let now = Instant::now();
+        let mut news = News::default();
+        let source = ZoneMember::Source("10.244.1.0/24".parse().unwrap());
+        let changes = Changes {
+            added: vec![source, ZoneMember::Port(4790)],
+            removed: vec![ZoneMember::Interface("vxlan.1".to_owned())],
+        };
+        news.zones(&changes, now);
+        let mut status = Status {
+            zones: vec!["firewalld has not answered".to_owned()],
+            ..Status::default()
+        };
+        news.status(&status, now);
+        news.status(&status, now);
+        assert_eq!(
+            texts(&mut news, now),
+            [
+                "firewalld was told of 10.244.1.0/24",
+                "firewalld was told of 4790/udp",
+                "firewalld was told to forget vxlan.1",
+                "! firewalld has not answered",
+            ]
+        );
+        status.zones.clear();
+        news.status(&status, now);
+        assert_eq!(texts(&mut news, now), [""; 0]);
+        let many = (0..200).map(ZoneMember::Port).collect();
+        let changes = Changes {
+            added: many,
+            ..Changes::default()
+        };
+        news.zones(&changes, now);
+        let later = now + Duration::from_secs(1);
+        texts(&mut news, now);
+        assert_eq!(
+            texts(&mut news, later),
+            ["183 more lines in one second were left out"]
+        );
     }
 
     #[test]

@@ -146,19 +146,27 @@ async fn once(maker: &Maker) -> Result<Done> {
     let mut setup = maker.setup()?;
     let view = learn(&mut setup).await?;
     let outcome = maker.connector().full(&view).await;
-    let mut status = Status::default();
+    let (mut status, mut text) = (Status::default(), String::new());
     status.see(&view);
     if let Some(connection) = &outcome.connection {
         let zoning = maker.zoning();
         let wanted = zoning.wanted(&view, setup.source.cluster_prefixes(), connection);
         let zones = maker.host().zones.as_ref();
-        status.zones = zones::pass(zones, &maker.state_dir(), &wanted, true, &|| true).flaws;
+        let passed = zones::pass(zones, &maker.state_dir(), &wanted, true, &|| true);
+        for (count, what) in [
+            (passed.added.len(), "added"),
+            (passed.removed.len(), "removed"),
+        ] {
+            if count > 0 {
+                let _ = writeln!(text, "firewalld: {count} {what}");
+            }
+        }
+        status.zones = passed.flaws;
     }
     status.record(&outcome, &[]);
     maker
         .publisher()
         .publish(&view, setup.source.cluster_prefixes(), &status)?;
-    let mut text = String::new();
     for (kind, count) in &outcome.changes {
         let _ = writeln!(text, "{kind}: {count}");
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cni_core::cluster::View;
 use cni_core::node::StateDir;
-use cni_core::node::zones::{self, Input, Keeper, Record, Wanted};
+use cni_core::node::zones::{self, Changes, Input, Keeper, Record, Wanted};
 use ipnetwork::IpNetwork;
 
 use crate::programmer::Connection;
@@ -119,6 +119,14 @@ impl Zones {
         }
         self.unreached = unreached;
         last.flaws
+    }
+
+    /// What firewalld has been told, and told to forget, since this was asked last.
+    pub(crate) fn changes(&self) -> Changes {
+        self.keeper
+            .as_ref()
+            .map(Keeper::changes)
+            .unwrap_or_default()
     }
 
     /// Waits until there has been a look.

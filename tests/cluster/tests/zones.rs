@@ -147,6 +147,14 @@ fn an_agent_tells_firewalld_again_what_it_has_forgotten<P: Over>() {
     wanted.retain(|member| !nodes[2].pod_prefixes().contains(member));
     wanted.insert(2, "203.0.113.0/24".to_owned());
     again("it is told of no node that has left", &wanted);
+    for [prefix, words] in [
+        [&ruled.pod_prefixes()[0], "firewalld was told of"],
+        [&nodes[2].pod_prefixes()[0], "firewalld was told to forget"],
+    ] {
+        await_condition(&format!("{words} {prefix}: {}", agents[0].log()), || {
+            agents[0].log().contains(&format!("{words} {prefix}"))
+        });
+    }
     drop(agents);
     // One that finds everything as it is to be changes nothing: firewalld would tell of that.
     let watched = ruled.run(|| {
@@ -223,6 +231,11 @@ fn what_others_told_firewalld_stays_and_what_is_in_another_zone_is_reported<P: O
     await_condition("the agent tells", || {
         let page = page(ruled, "/readyz").unwrap_or_default();
         page.contains(&format!("put {second} into zone trusted: ZONE_CONFLICT"))
+    });
+    await_condition("the agent warns", || {
+        let log = running[0].log();
+        let mut lines = log.lines();
+        lines.any(|line| line.contains("WARN") && line.contains("ZONE_CONFLICT"))
     });
     let failure = net.call(ruled, "STATUS").failure();
     assert!(

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::{Passed, Wanted, pass};
 use crate::channel::{Receiver, Sender, channel};
-use crate::host::zones::{Following, HostZones};
+use crate::host::zones::{Following, HostZones, ZoneMember};
 use crate::node::StateDir;
 
 /// From one look to the next at the least: whoever undoes what is done here is not to occupy firewalld.
@@ -15,6 +15,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// From a look after which something was amiss to the next one.
 const RETRY: Duration = Duration::from_secs(3);
+
+/// How many members are remembered for whoever asks what was changed.
+const CHANGES_MAX: usize = 1000;
 
 /// Keeps the zone: at each change of what is wanted, whenever firewalld tells of a change, and when it is asked to.
 #[derive(Debug)]
@@ -37,6 +40,16 @@ struct State {
     due: bool,
     ended: bool,
     last: Passed,
+    changes: Changes,
+}
+
+/// What was changed in zones.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Changes {
+    /// What was put into zones.
+    pub added: Vec<ZoneMember>,
+    /// What was taken out of them.
+    pub removed: Vec<ZoneMember>,
 }
 
 /// What is wanted, and whether others are taken out.
@@ -97,10 +110,27 @@ impl Keeper {
         self.shared.lock().last.clone()
     }
 
+    /// What was changed since this was asked last: of very many, the first ones.
+    pub fn changes(&self) -> Changes {
+        std::mem::take(&mut self.shared.lock().changes)
+    }
+
     /// Waits until there has been a look. May be dropped, and loses nothing.
     pub async fn looked(&mut self) {
         if self.news.next().await.is_none() {
             std::future::pending().await
+        }
+    }
+}
+
+impl Changes {
+    fn add(&mut self, passed: &Passed) {
+        for (known, new) in [
+            (&mut self.added, &passed.added),
+            (&mut self.removed, &passed.removed),
+        ] {
+            let room = CHANGES_MAX.saturating_sub(known.len());
+            known.extend(new.iter().take(room).cloned());
         }
     }
 }
@@ -175,7 +205,10 @@ impl Worker {
             };
             let lost = self.followed && self.following.is_none();
             retry = (lost || !passed.flaws.is_empty()).then(|| Instant::now() + RETRY);
-            self.shared.lock().last = passed;
+            let mut state = self.shared.lock();
+            state.changes.add(&passed);
+            state.last = passed;
+            drop(state);
             self.news.alter(|waiting| {
                 waiting.clear();
                 waiting.push_back(());

@@ -39,7 +39,7 @@ use crate::host::zones::ZoneMember;
 
 pub use desired::{Input, wanted};
 #[cfg(feature = "kernel")]
-pub use keeper::Keeper;
+pub use keeper::{Changes, Keeper};
 pub use pass::{Passed, commands, lacking, pass, withdraw};
 pub use record::Record;
 
