@@ -162,6 +162,9 @@ impl Agent {
                 None => {}
             }
             if std::mem::take(&mut self.news_to_tell) {
+                if self.zones.is_doubtful() {
+                    self.zones.see(self.setup.programmer.is_ruled().await);
+                }
                 self.tell();
             }
             let until = self.wake();

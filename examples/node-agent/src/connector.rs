@@ -21,7 +21,7 @@ pub struct Connector {
     drops: Arc<DropCounts>,
     /// The last pass left everything as it must be: what the next one finds is drift.
     settled: bool,
-    /// firewalld's rules were in force when everything was compared.
+    /// firewalld's rules were in force at the last look: with each comparison of everything, and where there is a doubt.
     firewalld: bool,
 }
 
@@ -41,7 +41,7 @@ impl Connector {
         let failed = report.errors.len() as u64;
         if report.full {
             self.settled = report.is_complete();
-            self.firewalld = firewalld::rules(&self.host).await;
+            self.is_ruled().await;
         }
         let words =
             |(what, error): &(String, cni_core::Error)| format!("{what}: {}", error.chain());
@@ -110,5 +110,10 @@ impl Programmer for Connector {
             }
             event => self.engine.concerns(event),
         }
+    }
+
+    async fn is_ruled(&mut self) -> bool {
+        self.firewalld = firewalld::rules(&self.host).await;
+        self.firewalld
     }
 }

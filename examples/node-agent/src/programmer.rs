@@ -20,6 +20,9 @@ pub trait Programmer: Send + fmt::Debug {
 
     /// Whether an event in the kernel may have touched what is ours, or what it was made from. May take a look.
     async fn concerns(&mut self, event: &KernelEvent) -> bool;
+
+    /// Whether firewalld's rules are in force now.
+    async fn is_ruled(&mut self) -> bool;
 }
 
 /// What came of it.

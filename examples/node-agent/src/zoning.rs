@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cni_core::cluster::View;
 use cni_core::node::StateDir;
-use cni_core::node::zones::{self, Changes, Input, Keeper, Record, Wanted};
+use cni_core::node::zones::{self, Changes, Input, Keeper, Passed, Record, Wanted};
 use ipnetwork::IpNetwork;
 
 use crate::programmer::Connection;
@@ -14,7 +14,7 @@ const FIRST: Duration = Duration::from_secs(1);
 
 /// What is told where the rules are there, and nobody who could be asked.
 const UNREACHED: &str = "firewalld's rules are in force here and may reject what pods send, and this process does not reach firewalld on \
-                         the system's message bus: in a container it needs /run/dbus, or tell firewalld yourself";
+                         the system's message bus: see whether it runs; in a container this process needs /run/dbus; or tell firewalld yourself";
 
 /// What the configuration says of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,8 +57,10 @@ impl Zoning {
 #[derive(Debug, Default)]
 pub(crate) struct Zones {
     keeper: Option<Keeper>,
-    /// There has been a first look.
+    /// The first look has been asked for.
     begun: bool,
+    /// There has been one.
+    seen: bool,
     /// firewalld's rules are in force.
     ruled: bool,
     /// That it is not reached has been told.
@@ -86,7 +88,7 @@ impl Zones {
         let first = !std::mem::replace(&mut self.begun, true);
         if first {
             keeper.watch();
-            let _ = tokio::time::timeout(FIRST, keeper.looked()).await;
+            self.seen |= tokio::time::timeout(FIRST, keeper.looked()).await.is_ok();
         }
         // What has been told once is kept up to date: it may come again at any time.
         match keeper.last().running || keeper.is_told() {
@@ -112,13 +114,27 @@ impl Zones {
 
     /// Why firewalld may reject what pods send. That it cannot be asked is logged and no flaw: the operator may have told it.
     pub(crate) fn flaws(&mut self) -> Vec<String> {
-        let last = self.keeper.as_ref().map(Keeper::last).unwrap_or_default();
-        let unreached = self.ruled && !last.running && last.flaws.is_empty();
+        let last = self.last();
+        let unreached = self.is_unreached(&last);
         if unreached && !self.unreached {
             tracing::warn!("{UNREACHED}");
         }
         self.unreached = unreached;
         last.flaws
+    }
+
+    /// Before it is told that firewalld is not reached it is to be looked at whether its rules are still in force: one that has ended
+    /// has taken them along.
+    pub(crate) fn is_doubtful(&self) -> bool {
+        !self.unreached && self.is_unreached(&self.last())
+    }
+
+    fn is_unreached(&self, last: &Passed) -> bool {
+        self.ruled && self.seen && !last.running && last.flaws.is_empty()
+    }
+
+    fn last(&self) -> Passed {
+        self.keeper.as_ref().map(Keeper::last).unwrap_or_default()
     }
 
     /// What firewalld has been told, and told to forget, since this was asked last.
@@ -135,6 +151,7 @@ impl Zones {
             Some(keeper) => keeper.looked().await,
             None => std::future::pending().await,
         }
+        self.seen = true;
     }
 }
 

@@ -24,6 +24,7 @@ pub(crate) const TESTS: &[Test] = &tests![
     the_port_is_not_opened_to_everybody_where_another_device_hears_everybody::<Classic>,
     networks_of_one_port_open_it_if_all_have_filters_and_leave_it_to_each_other,
     firewalld_that_does_not_answer_holds_nobody_up::<Flow>,
+    that_firewalld_is_not_reached_is_told_where_its_rules_are_in_force_and_not_when_it_ends::<Flow>,
 ];
 
 /// What is in the trusted zone, and which ports are open where eth0 is.
@@ -422,5 +423,34 @@ fn firewalld_that_does_not_answer_holds_nobody_up<P: Over>() {
     firewalld.freeze(false);
     await_condition("it is told when it answers", || {
         members(&nodes[0]) == wanted(&[&nodes[0], &nodes[1]], P::PATH)
+    });
+}
+
+fn that_firewalld_is_not_reached_is_told_where_its_rules_are_in_force_and_not_when_it_ends<
+    P: Over,
+>() {
+    const WORDS: &str = "does not reach firewalld";
+    let net = Net::build(&Layout::new(2), P::PATH.plugin(&json!({})));
+    let nodes: Vec<&Node> = net.cluster.nodes().iter().collect();
+    let ruled = nodes[0];
+    let mut firewalld = ruled.run(Firewalld::start);
+    let wanted = wanted(&nodes, P::PATH);
+    let told = |agent: &cni_testkit::Process| {
+        await_condition(&format!("it is told: {}", agent.log()), || {
+            members(ruled) == wanted
+        });
+    };
+    // Everything has been compared while firewalld ruled.
+    let agent = net.start_agents(&[0]).remove(0);
+    told(&agent);
+    ruled.run(|| firewalld.restart());
+    told(&agent);
+    assert!(!agent.log().contains(WORDS), "{}", agent.log());
+    drop(agent);
+    // As in a container without the message bus.
+    ruled.sh("mv /run/dbus /run/elsewhere");
+    let agent = net.start_agents(&[0]).remove(0);
+    await_condition("it is told that firewalld is not reached", || {
+        agent.log().contains(WORDS)
     });
 }

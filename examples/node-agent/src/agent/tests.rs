@@ -101,6 +101,10 @@ impl Programmer for Scripted {
     async fn concerns(&mut self, event: &KernelEvent) -> bool {
         !matches!(event, KernelEvent::Address { .. })
     }
+
+    async fn is_ruled(&mut self) -> bool {
+        false
+    }
 }
 
 #[derive(Debug)]
