@@ -199,10 +199,16 @@ impl Worker {
             self.follow();
             let goes_on = || !self.shared.has_ended();
             let zones = self.zones.as_ref();
-            let passed = match wanted {
+            let mut passed = match wanted {
                 Some(wanted) => pass(zones, &self.dir, &wanted, removal, &goes_on),
                 None => watched(zones),
             };
+            // One that has ended meanwhile does not answer, and there is nothing wrong with that.
+            if passed.running && !passed.flaws.is_empty() && matches!(zones.is_running(), Ok(false))
+            {
+                passed.running = false;
+                passed.flaws.clear();
+            }
             let lost = self.followed && self.following.is_none();
             retry = (lost || !passed.flaws.is_empty()).then(|| Instant::now() + RETRY);
             let mut state = self.shared.lock();
