@@ -20,6 +20,7 @@ pub(crate) const TESTS: &[Test] = &tests![
     what_firewalld_was_told_is_kept_by_an_agent_whose_source_is_away::<Flow>,
     what_others_told_firewalld_stays_and_what_is_in_another_zone_is_reported::<Flow>,
     who_does_not_reach_firewalld_does_not_take_it_for_stopped::<Flow>,
+    uninstalling_is_not_done_before_firewalld_is_reached::<Flow>,
     another_zone_takes_over_what_is_not_permanent_in_the_former_one::<Flow>,
     the_port_is_not_opened_to_everybody_where_another_device_hears_everybody::<Classic>,
     networks_of_one_port_open_it_if_all_have_filters_and_leave_it_to_each_other,
@@ -456,4 +457,34 @@ fn that_firewalld_is_not_reached_is_told_where_its_rules_are_in_force_and_not_wh
     await_condition("it is told that firewalld is not reached", || {
         agent.log().contains(WORDS)
     });
+}
+
+fn uninstalling_is_not_done_before_firewalld_is_reached<P: Over>() {
+    let net = Net::build(&Layout::new(2), P::PATH.plugin(&json!({})));
+    let ruled = net.cluster.node(0);
+    let _firewalld = ruled.run(Firewalld::start);
+    drop(ruled.attach(&net.chain));
+    // As in a container without the message bus.
+    ruled.sh("mv /run/dbus /run/dbus.away");
+    let mut agent = Command::new(workspace_plugin("node-agent"));
+    let arguments = ["--uninstall", "/run/opt/cni/bin", "--wait"];
+    let agent = ruled.start(
+        agent
+            .args(["--config", NETWORK])
+            .args(arguments)
+            .env_clear(),
+    );
+    let tells = |status: &str, words: &str| {
+        await_condition(&format!("it tells {words}: {}", agent.log()), || {
+            let page = page(ruled, "/readyz").unwrap_or_default();
+            page.starts_with(&format!("HTTP/1.1 {status}")) && page.contains(words)
+        });
+    };
+    let command = format!("firewall-cmd --zone=trusted --remove-interface={DEVICE}");
+    tells("503", &command);
+    await_condition("it warns", || agent.log().contains(&command));
+    ruled.sh("mv /run/dbus.away /run/dbus");
+    tells("200", "uninstalled");
+    assert_eq!(members(ruled), [""; 0]);
+    assert_eq!(ruled.read("/run/cni-fabric/167/zones.json"), None);
 }
