@@ -35,21 +35,15 @@ pub struct UpdateLock {
 impl AgentLock {
     pub(super) fn take(path: &Path, protocol: u8) -> Result<Self> {
         let file = open(path)?;
-        let begin = Instant::now();
-        loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(Self { _file: file }),
-                Err(TryLockError::WouldBlock) if begin.elapsed() < LOOKS => thread::sleep(PAUSE),
-                Err(TryLockError::WouldBlock) => {
-                    let message = format!(
-                        "another agent runs for route protocol {protocol}: it holds {}; stop it first",
-                        path.display()
-                    );
-                    return Err(Error::new(ErrorKind::NotAvailable, message));
-                }
-                Err(TryLockError::Error(error)) => return Err(failed("lock", path, error)),
-            }
+        let taken = take_within(&file, LOOKS).map_err(|error| failed("lock", path, error))?;
+        if !taken {
+            let message = format!(
+                "another agent runs for route protocol {protocol}: it holds {}; stop it first",
+                path.display()
+            );
+            return Err(Error::new(ErrorKind::NotAvailable, message));
         }
+        Ok(Self { _file: file })
     }
 }
 
@@ -66,6 +60,19 @@ impl UpdateLock {
                 }
                 Err(TryLockError::Error(error)) => return Err(failed("lock", path, error)),
             }
+        }
+    }
+}
+
+/// Takes the lock of a file, and waits for others for so long; whether it has been taken.
+pub(in crate::node) fn take_within(file: &File, patience: Duration) -> io::Result<bool> {
+    let end = Instant::now() + patience;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::WouldBlock) if Instant::now() < end => thread::sleep(PAUSE),
+            Err(TryLockError::WouldBlock) => return Ok(false),
+            Err(TryLockError::Error(error)) => return Err(error),
         }
     }
 }

@@ -35,6 +35,7 @@ use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::spec::NetworkName;
 
+pub(super) use lock::take_within;
 pub use lock::{AgentLock, UpdateLock};
 pub use moment::Moment;
 

@@ -1,11 +1,10 @@
 //! What was put into zones, and what is wanted in them: `zones.json`.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +12,7 @@ use super::Wanted;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::zones::ZoneMember;
 use crate::node::StateDir;
+use crate::node::state::take_within;
 
 /// The file's content.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -143,9 +143,6 @@ const FRESH: &str = ".zones.json.new";
 /// For how long another process is waited for, which holds the lock for as long as a small file takes to be written.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Between two attempts.
-const PAUSE: Duration = Duration::from_millis(1);
-
 fn read(directory: &Path) -> Result<Option<Record>> {
     match fs::read(directory.join(NAME)) {
         Ok(text) => Ok(parse(&text)),
@@ -157,17 +154,13 @@ fn read(directory: &Path) -> Result<Option<Record>> {
 /// Keeps others from changing it, by a lock of the directory: a file of its own would have to be removed, too.
 fn alone(directory: &Path) -> Result<File> {
     let file = File::open(directory).map_err(|error| failed("lock", directory, error))?;
-    let end = Instant::now() + PATIENCE;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) if Instant::now() < end => thread::sleep(PAUSE),
-            Err(TryLockError::WouldBlock) => {
-                let message = format!("another process holds the lock of {}", directory.display());
-                return Err(Error::new(ErrorKind::TryAgain, message));
-            }
-            Err(TryLockError::Error(error)) => return Err(failed("lock", directory, error)),
+    match take_within(&file, PATIENCE) {
+        Ok(true) => Ok(file),
+        Ok(false) => {
+            let message = format!("another process holds the lock of {}", directory.display());
+            Err(Error::new(ErrorKind::TryAgain, message))
         }
+        Err(error) => Err(failed("lock", directory, error)),
     }
 }
 
