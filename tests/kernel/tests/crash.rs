@@ -221,9 +221,9 @@ fn an_add_that_waits_for_the_lock_ends_at_its_deadline() {
     let lock = fs::File::open(NETNS).unwrap();
     lock.lock().unwrap();
     let before = state();
-    // On a busy machine the time may be up before it gets there.
+    // On a busy machine the time may be up before it gets there. All are shorter than a lock is waited for anyway.
     let mut last = None;
-    for time in ["100", "400", "1600", "6400", "25600"] {
+    for time in ["100", "400", "1600", "6400"] {
         let add = network.run("ADD", &pod).env("CNI_TIMEOUT_MS", time);
         let failure = add.run().failure();
         assert_eq!(failure.code, 11, "{failure:?}");
